@@ -1,0 +1,285 @@
+"""Arithmetic on tiles: operators, fused multiply-add, selection, exponents, polynomials, sums across lanes."""
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core.imputils import lower_builtin
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic
+
+from fastmlp.kernels.tile import INT32, MaskType, TileType, call_llvm, lane_mask, pack, parts_of, splat_vector
+
+# ---- arithmetic ------------------------------------------------------------------------------------------------------
+
+
+def _operand(context: Any, builder: ir.IRBuilder, tile: TileType, kind: Any, value: ir.Value) -> list[ir.Value]:
+    """A tile's registers, or a number repeated over them."""
+    if isinstance(kind, TileType):
+        return parts_of(builder, tile, value)
+    return [splat_vector(builder, tile.vector, value)] * tile.size
+
+
+def _operands(args: Sequence[Any]) -> tuple[TileType, tuple[Any, ...]] | None:
+    """The shape that an operation's arguments share, and the arguments' types, numbers taken to the tile's dtype."""
+    tiles = [a for a in args if isinstance(a, TileType)]
+    if not tiles or any(t != tiles[0] for t in tiles):
+        return None
+    if not all(isinstance(a, (TileType, types.Number)) for a in args):
+        return None
+    return tiles[0], tuple(a if isinstance(a, TileType) else tiles[0].dtype for a in args)
+
+
+def _elementwise(args: Sequence[Any], emit: Callable[..., ir.Value], result: Any = None) -> Any:
+    """Signature and code of an operation that treats each register alike."""
+    shared = _operands(args)
+    if shared is None:
+        return None
+    tile, kinds = shared
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
+        columns = [_operand(context, builder, tile, k, v) for k, v in zip(sig.args, values, strict=True)]
+        return pack(builder, [emit(builder, tile, *terms) for terms in zip(*columns, strict=True)])
+
+    return signature(tile if result is None else result(tile), *kinds), codegen
+
+
+def _overload_operator(op: Callable[..., Any], emit: Callable[..., ir.Value], result: Any = None) -> None:
+    class Template(AbstractTemplate):
+        def generic(self, args: Any, kws: Any) -> Any:
+            found = _elementwise(args, emit, result)
+            return found and found[0]
+
+    infer_global(op)(Template)
+
+    def lower(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return _elementwise(sig.args, emit, result)[1](context, builder, sig, args)
+
+    for kinds in ((TileType, TileType), (TileType, types.Number), (types.Number, TileType)):
+        lower_builtin(op, *kinds)(lower)
+
+
+for _op, _name in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.truediv, "fdiv")):
+    _overload_operator(_op, lambda builder, tile, a, b, name=_name: getattr(builder, name)(a, b))
+for _op, _name in ((operator.lt, "<"), (operator.le, "<="), (operator.gt, ">"), (operator.ge, ">=")):
+    _overload_operator(_op, lambda builder, tile, a, b, name=_name: builder.fcmp_ordered(name, a, b), MaskType)
+
+
+@intrinsic
+def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c, rounded once."""
+    return _elementwise(
+        (a, b, c), lambda builder, tile, *terms: call_llvm(builder, f"llvm.fma.{tile.suffix}", tile.vector, terms)
+    )
+
+
+@intrinsic
+def sqrt(typingctx: Any, a: Any) -> Any:
+    """The square root."""
+    return _elementwise((a,), lambda builder, tile, x: call_llvm(builder, f"llvm.sqrt.{tile.suffix}", tile.vector, [x]))
+
+
+@intrinsic
+def fabs(typingctx: Any, a: Any) -> Any:
+    """The absolute value."""
+    return _elementwise((a,), lambda builder, tile, x: call_llvm(builder, f"llvm.fabs.{tile.suffix}", tile.vector, [x]))
+
+
+@intrinsic
+def copysign(typingctx: Any, a: Any, b: Any) -> Any:
+    """|a| with the sign of b."""
+    return _elementwise(
+        (a, b), lambda builder, tile, *terms: call_llvm(builder, f"llvm.copysign.{tile.suffix}", tile.vector, terms)
+    )
+
+
+@intrinsic
+def rint(typingctx: Any, a: Any) -> Any:
+    """The nearest integer, ties to even."""
+    return _elementwise((a,), lambda builder, tile, x: call_llvm(builder, f"llvm.rint.{tile.suffix}", tile.vector, [x]))
+
+
+def _select(builder: ir.IRBuilder, tile: TileType, relation: str, a: ir.Value, b: ir.Value) -> ir.Value:
+    return builder.select(builder.fcmp_unordered(relation, a, b), a, b)
+
+
+@intrinsic
+def maximum(typingctx: Any, a: Any, b: Any) -> Any:
+    """The larger; a NaN in `a` is kept, as `numpy.maximum` keeps it."""
+    return _elementwise((a, b), lambda builder, tile, x, y: _select(builder, tile, ">", x, y))
+
+
+@intrinsic
+def minimum(typingctx: Any, a: Any, b: Any) -> Any:
+    """The smaller; a NaN in `a` is kept."""
+    return _elementwise((a, b), lambda builder, tile, x, y: _select(builder, tile, "<", x, y))
+
+
+@intrinsic
+def where(typingctx: Any, mask: Any, a: Any, b: Any) -> Any:
+    """a where the mask's bit is set, else b; a and b are tiles or numbers."""
+    if not isinstance(mask, MaskType):
+        return None
+    tile = mask.tile
+    kinds = [k if isinstance(k, TileType) else tile.dtype for k in (a, b)]
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        columns = [_operand(context, builder, tile, k, v) for k, v in zip(sig.args[1:], args[1:], strict=True)]
+        bits = parts_of(builder, tile, args[0])
+        return pack(builder, [builder.select(*terms) for terms in zip(bits, *columns, strict=True)])
+
+    return signature(tile, mask, *kinds), codegen
+
+
+@intrinsic
+def first_columns(typingctx: Any, tile: Any, count: Any) -> Any:
+    """A mask of the columns before `count`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return pack(builder, [lane_mask(builder, tile, v, args[1]) for v in range(tile.vectors)] * tile.rows)
+
+    return MaskType(tile)(tile, types.intp), codegen
+
+
+def _biased(builder: ir.IRBuilder, tile: TileType, bits: ir.Value) -> ir.Value:
+    """Move integers to where a float keeps its exponent."""
+    mantissa = 23 if tile.dtype.bitwidth == 32 else 52
+    return builder.shl(bits, ir.Constant(tile.integers, [mantissa] * tile.lanes))
+
+
+@intrinsic
+def scale(typingctx: Any, a: Any, n: Any) -> Any:
+    """a * 2**n for an integral tile n, in two steps so that overflow and subnormal results come out right.
+
+    |n| must stay below twice the largest exponent (252 in float32, 2044 in float64).
+    """
+
+    def emit(builder: ir.IRBuilder, tile: TileType, x: ir.Value, power: ir.Value) -> ir.Value:
+        bias = 127 if tile.dtype.bitwidth == 32 else 1023
+        whole = builder.fptosi(power, tile.integers)
+        half = builder.ashr(whole, ir.Constant(tile.integers, [1] * tile.lanes))
+        for share in (half, builder.sub(whole, half)):
+            bits = _biased(builder, tile, builder.add(share, ir.Constant(tile.integers, [bias] * tile.lanes)))
+            x = builder.fmul(x, builder.bitcast(bits, tile.vector))
+        return x
+
+    return _elementwise((a, n), emit)
+
+
+@intrinsic
+def exponent(typingctx: Any, a: Any) -> Any:
+    """The integer e of a = m * 2**e with m in [sqrt(1/2), sqrt(2)), for normal positive a."""
+
+    def emit(builder: ir.IRBuilder, tile: TileType, x: ir.Value) -> ir.Value:
+        # Subtracting sqrt(1/2)'s bits moves the boundary between exponents from 1 to sqrt(1/2).
+        single = tile.dtype.bitwidth == 32
+        mantissa, root = (23, 0x3F3504F3) if single else (52, 0x3FE6A09E667F3BCD)
+        bits = builder.sub(builder.bitcast(x, tile.integers), ir.Constant(tile.integers, [root] * tile.lanes))
+        return builder.sitofp(
+            builder.ashr(bits, ir.Constant(tile.integers, [mantissa] * tile.lanes)), tile.vector
+        )
+
+    return _elementwise((a,), emit)
+
+
+@intrinsic
+def horner(typingctx: Any, x: Any, single: Any, double: Any) -> Any:
+    """The polynomial of x with the coefficients, highest power first, that are meant for x's dtype."""
+    chosen = 1 if x.dtype.bitwidth == 32 else 2
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        numbers = [
+            splat_vector(builder, x.vector, context.cast(builder, builder.extract_value(args[chosen], i), types.float64, x.dtype))
+            for i in range(len(sig.args[chosen]))
+        ]
+        values = [numbers[0]] * x.size
+        for number in numbers[1:]:
+            values = [
+                call_llvm(builder, f"llvm.fma.{x.suffix}", x.vector, [value, part, number])
+                for value, part in zip(values, parts_of(builder, x, args[0]), strict=True)
+            ]
+        return pack(builder, values)
+
+    return x(x, single, double), codegen
+
+
+# ---- across lanes ----------------------------------------------------------------------------------------------------
+
+
+def _tree(builder: ir.IRBuilder, parts: Sequence[ir.Value], combine: Callable[..., ir.Value]) -> ir.Value:
+    level = list(parts)
+    while len(level) > 1:
+        pairs = zip(level[::2], level[1::2], strict=False)
+        level = [combine(a, b) for a, b in pairs] + (level[-1:] if len(level) % 2 else [])
+    return level[0]
+
+
+def _across(builder: ir.IRBuilder, tile: TileType, value: ir.Value, combine: Callable[..., ir.Value]) -> ir.Value:
+    """Fold a register by halves: the order of the sum is fixed, so results do not depend on LLVM's choice."""
+    undefined = ir.Constant(tile.vector, ir.Undefined)
+    width = tile.lanes // 2
+    while width:
+        order = [i + width if i < width else i for i in range(tile.lanes)]
+        moved = builder.shuffle_vector(value, undefined, ir.Constant(ir.VectorType(INT32, tile.lanes), order))
+        value = combine(value, moved)
+        width //= 2
+    return builder.extract_element(value, INT32(0))
+
+
+@intrinsic
+def total(typingctx: Any, tile: Any) -> Any:
+    """The sum of all numbers of a tile."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return _across(builder, tile, _tree(builder, parts_of(builder, tile, args[0]), builder.fadd), builder.fadd)
+
+    return tile.dtype(tile), codegen
+
+
+@intrinsic
+def largest(typingctx: Any, tile: Any) -> Any:
+    """The largest number of a tile; NaN where there is one."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        def combine(a: ir.Value, b: ir.Value) -> ir.Value:
+            larger = _select(builder, tile, ">", a, b)
+            return builder.select(builder.fcmp_unordered("uno", b, b), b, larger)
+
+        return _across(builder, tile, _tree(builder, parts_of(builder, tile, args[0]), combine), combine)
+
+    return tile.dtype(tile), codegen
+
+
+@intrinsic
+def sum_rows(typingctx: Any, tile: Any) -> Any:
+    """The sum of a tile's rows: a tile of one row."""
+    one = TileType(tile.dtype, 1, tile.vectors)
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        parts = parts_of(builder, tile, args[0])
+        return pack(builder, [_tree(builder, parts[v :: tile.vectors], builder.fadd) for v in range(tile.vectors)])
+
+    return one(tile), codegen
+
+
+@intrinsic
+def transposed(typingctx: Any, tile: Any) -> Any:
+    """The transpose of a square tile of lanes x lanes numbers."""
+    count = tile.lanes
+    if tile.rows != count or tile.vectors != 1:
+        return None
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        # Interleaving row i with row i + n/2, log2(n) times over, transposes an n x n square.
+        parts = parts_of(builder, tile, args[0])
+        kind = ir.VectorType(INT32, count)
+        low = ir.Constant(kind, [i // 2 + (i % 2) * count for i in range(count)])
+        high = ir.Constant(kind, [(i + count) // 2 + (i % 2) * count for i in range(count)])
+        for _ in range(count.bit_length() - 1):
+            pairs = [(parts[i], parts[i + count // 2]) for i in range(count // 2)]
+            parts = [builder.shuffle_vector(a, b, order) for a, b in pairs for order in (low, high)]
+        return pack(builder, parts)
+
+    return tile(tile), codegen
