@@ -11,6 +11,7 @@ A kernel's annotations are its signature: the names below.
 import ctypes
 import hashlib
 import inspect
+from _thread import interrupt_main
 from collections.abc import Callable
 from threading import RLock
 from typing import Any
@@ -18,11 +19,11 @@ from typing import Any
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import njit, types
-from numba.core import config
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
 from fastmlp.kernels.cache import PackageCache, cache_folder
+from fastmlp.kernels.interpreted import INTERPRETED, quiet
 from fastmlp.kernels.pointer import WORD, PointerType
 
 Pointer = Any  # an address of the kernel's dtype (float32 or float64)
@@ -30,32 +31,32 @@ Integers = Any  # an address of int64
 Doubles = Any  # an address of float64, whatever the kernel's dtype
 Int = int  # a machine word
 Float = float  # a number of the kernel's dtype
+Double = float  # a float64 number, whatever the kernel's dtype
 
 # No fast-math flag at all: nnan and ninf would fold NaN checks away, reassociation and contraction would let a tile's
 # variants round differently, and the kernels write their fused operations out. `nogil`: others may run meanwhile.
 POLICY: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
-INTERPRETED = bool(config.DISABLE_JIT)
 
 _KERNELS: dict[int, tuple["Kernel", types.Float]] = {}
 _LOCK = RLock()
 
 
+inlined = quiet if INTERPRETED else njit(**POLICY)  # a helper that is part of each kernel that calls it
+
+
 def entry(function: Callable[..., Any]) -> Any:
     """Compile for calls from Python (and from users' own compiled code)."""
-    dispatcher = njit(**POLICY)(function)
+    dispatcher = inlined(function)
     if not INTERPRETED and cache_folder() is not None:
         dispatcher._cache = PackageCache(function)
     return dispatcher
 
 
-inlined = njit(**POLICY)  # a helper that is part of each kernel that calls it
-
-
 class Kernel:
     """A function with one compiled version a dtype, reached by address."""
 
-    def __init__(self, function: Callable[..., Any], lazy: bool) -> None:
-        self.function, self.lazy = function, lazy
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
         parameters = inspect.signature(function, eval_str=True)
         self.names = list(parameters.parameters)
         self.marks = [function.__annotations__[name] for name in self.names]
@@ -70,6 +71,7 @@ class Kernel:
             "Doubles": PointerType(types.float64),
             "Int": types.intp,
             "Float": dtype,
+            "Double": types.float64,
             "None": types.none,
             None: types.none,
         }
@@ -99,8 +101,9 @@ def _resolve(identity: int) -> int:
     try:
         kernel, dtype = _KERNELS[identity]
         return kernel.address(dtype)
-    except BaseException:  # nothing can be raised through machine code: the caller turns 0 into an error
-        return 0
+    except KeyboardInterrupt:  # nothing can be raised through machine code: the caller fails, then Python sees the signal
+        interrupt_main()
+    return 0  # ctypes prints any other exception and returns 0 too
 
 
 llvm.add_symbol("fastmlp_resolve", ctypes.cast(_resolve, ctypes.c_void_p).value)
@@ -138,8 +141,6 @@ def _callable(kernel: Kernel, function: Callable[..., Any]) -> Any:
         if not isinstance(base, PointerType):
             return None
         dtype = base.dtype
-        if not kernel.lazy:
-            kernel.address(dtype)
         sig = kernel.signature(dtype)
 
         def codegen(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
@@ -161,13 +162,11 @@ def _callable(kernel: Kernel, function: Callable[..., Any]) -> Any:
     return intrinsic(define)
 
 
-def kernel(function: Callable[..., Any] | None = None, *, lazy: bool = False) -> Any:
-    """Make a function a kernel; a lazy one is compiled when it first runs, any other with its first caller."""
-    if function is None:
-        return lambda f: kernel(f, lazy=lazy)
+def kernel(function: Callable[..., Any]) -> Any:
+    """Make a function a kernel, compiled when it first runs: nobody waits for code that his network does not use."""
     if INTERPRETED:
-        return function
-    made = Kernel(function, lazy)
+        return quiet(function)
+    made = Kernel(function)
     for dtype in (types.float32, types.float64):
         _KERNELS[made.identity(dtype)] = made, dtype
     return _callable(made, function)

@@ -10,7 +10,7 @@ from fastmlp.kernels.jit import Int, Pointer, kernel
 from fastmlp.kernels.tile import ROWS, broadcast_rows, lanes, load, outer_add, splat, store
 
 # What `product` does beside multiplying.
-BIAS, RELU, GATE = 1, 2, 4
+BIAS, RELU, GATE, ADD = 1, 2, 4, 8
 
 TALL, MIDDLE = ROWS, 4
 
@@ -38,6 +38,8 @@ def _tile_product(rows: int, vectors: int, masked: bool) -> Callable[..., Any]:
             valid = None
         if mode & BIAS:
             acc = broadcast_rows(bias, rows, vectors, valid)
+        elif mode & ADD:
+            acc = load(out, out_row, rows, vectors, valid)
         else:
             acc = splat(x, 0.0, rows, vectors)
         for _ in range(depth):
@@ -78,8 +80,8 @@ def product(
     """out[i, j] = finish(sum over p of x[i, p] * w[p, j]), for i < rows, p < depth, j < columns.
 
     x[i, p] lies at ``x + i * x_row + p * x_step``, w[p, j] at ``w + p * w_step + j``, out[i, j] at ``out + i * out_row + j``.
-    ``mode`` is a sum of BIAS (start from bias[j]), RELU (take max(., 0), NaN kept) and GATE (keep where gate[i, j] > 0, gate
-    laid out as out is). Each element is one chain of fused multiply-adds in the order of p, whatever the tile.
+    ``mode`` is a sum of BIAS (start from bias[j]) or ADD (start from out[i, j]), and RELU (take max(., 0), NaN kept) or GATE
+    (keep where gate[i, j] > 0, gate laid out as out is). Each element is one chain of fused multiply-adds in the order of p, whatever the tile.
     """
     wide = 2 * lanes(x)
     j = 0

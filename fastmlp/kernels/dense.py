@@ -1,0 +1,292 @@
+"""A dense layer, forward and backward: z = x @ w + b, a = f(z), and the gradients of w, b and x.
+
+The kernels work on addresses and are what training runs on; the `dense_*` functions are the same for plain arrays, from Python
+or from compiled code.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastmlp.kernels.activation import IDENTITY, RELU, SOFTMAX, activate, multiply_derivative, needs_input
+from fastmlp.kernels.arithmetic import fma, sum_rows, total, transposed
+from fastmlp.kernels.jit import Int, Pointer, entry, kernel
+from fastmlp.kernels.pointer import pointer
+from fastmlp.kernels.product import ADD, BIAS, GATE, RELU as CLIP, TALL, product
+from fastmlp.kernels.tile import lanes, load, load_square, splat, store
+
+# Activations other than relu take a second pass over rows that are still in the first-level cache: 2 to 5 % slower than in the
+# tile for the product, and a fraction of the code. This many numbers are made before they are passed over again.
+CHUNK = 4096
+
+
+@kernel
+def layer_forward(
+    code: Int, x: Pointer, w: Pointer, b: Pointer, z: Pointer, a: Pointer, rows: Int, fan_in: Int, fan_out: Int
+) -> None:
+    """a = f(x @ w + b): x (rows, fan_in), w (fan_in, fan_out), b (fan_out,), z and a (rows, fan_out).
+
+    z receives x @ w + b if `needs_input(code)`, else it is not touched, and may be anything.
+    """
+    if code == RELU and fan_out > 1:
+        product(x, fan_in, 1, w, fan_out, b, a, a, fan_out, BIAS + CLIP, rows, fan_in, fan_out)
+        return
+    height = max(CHUNK // fan_out // TALL, 1) * TALL
+    for i in range(0, rows, height):
+        here = min(height, rows - i)
+        to = a + i * fan_out
+        raw = to
+        if needs_input(code):
+            raw = z + i * fan_out
+        if fan_out == 1:
+            _dot_rows(x + i * fan_in, w, b, raw, here, fan_in)
+        else:
+            product(x + i * fan_in, fan_in, 1, w, fan_out, b, raw, raw, fan_out, BIAS, here, fan_in, fan_out)
+        if code != IDENTITY:
+            activate(code, raw, to, here, fan_out)
+
+
+@kernel
+def _dot_rows(x: Pointer, w: Pointer, b: Pointer, out: Pointer, rows: Int, fan_in: Int) -> None:
+    """out[i] = x[i, :] @ w + b[0]: a layer of one output, for which the batch, not the outputs, could fill a tile."""
+    step = lanes(x)
+    for i in range(rows):
+        row = x + i * fan_in
+        acc = splat(x, 0.0, 1, 1)
+        for p in range(0, fan_in, step):
+            left = fan_in - p
+            acc = fma(load(row + p, 0, 1, 1, left), load(w + p, 0, 1, 1, left), acc)
+        out[i] = total(acc) + b[0]
+
+
+@kernel
+def layer_backward_weights(x: Pointer, d: Pointer, dw: Pointer, rows: Int, fan_in: Int, fan_out: Int, add: Int) -> None:
+    """dw = x.T @ d, or dw += x.T @ d if `add`: x (rows, fan_in), d (rows, fan_out), dw (fan_in, fan_out)."""
+    mode = ADD if add else 0
+    if fan_out == 1:
+        product(d, 0, 1, x, fan_in, dw, dw, dw, 0, mode, 1, rows, fan_in)
+    else:
+        product(x, 1, fan_in, d, fan_out, dw, dw, dw, fan_out, mode, fan_in, rows, fan_out)
+
+
+@kernel
+def layer_backward_biases(d: Pointer, db: Pointer, rows: Int, fan_out: Int, add: Int) -> None:
+    """db = d.sum(axis=0), or db += if `add`: d (rows, fan_out), db (fan_out,)."""
+    step = lanes(d)
+    if fan_out == 1:
+        whole = splat(d, 0.0, 1, 1)
+        for i in range(0, rows, step):
+            whole = whole + load(d + i, 0, 1, 1, rows - i)
+        db[0] = total(whole) + (db[0] if add else 0.0)
+        return
+    for j in range(0, fan_out, step):
+        left = fan_out - j
+        # Four sums side by side hide the addition's latency.
+        sums = splat(d, 0.0, 4, 1)
+        i = 0
+        while i + 4 <= rows:
+            sums = sums + load(d + (i * fan_out + j), fan_out, 4, 1, left)
+            i += 4
+        column = sum_rows(sums)
+        while i < rows:
+            column = column + load(d + (i * fan_out + j), 0, 1, 1, left)
+            i += 1
+        if add:
+            column = column + load(db + j, 0, 1, 1, left)
+        store(column, db + j, 0, left)
+
+
+@kernel
+def transpose(w: Pointer, out: Pointer, fan_in: Int, fan_out: Int) -> None:
+    """out = w.T: w (fan_in, fan_out), out (fan_out rounded up to whole registers, fan_in)."""
+    step = lanes(w)
+    if fan_in < step:
+        for i in range(fan_in):
+            for j in range(fan_out):
+                out[j * fan_in + i] = w[i * fan_out + j]
+        return
+    for j in range(0, fan_out, step):
+        for block in range(0, fan_in, step):
+            i = min(block, fan_in - step)  # the last block overlaps the one before: no rows beyond the array are touched
+            square = load_square(w + (i * fan_out + j), fan_out, fan_out - j)
+            store(transposed(square), out + (j * fan_in + i), fan_in, None)
+
+
+@kernel
+def layer_backward_inputs(
+    code: Int, d: Pointer, wt: Pointer, a: Pointer, dx: Pointer, rows: Int, fan_in: Int, fan_out: Int
+) -> None:
+    """dx = (d @ w.T) * f'(.): d (rows, fan_out), wt = w.T (fan_out, fan_in), a and dx (rows, fan_in).
+
+    `code` and `a` are the previous layer's: its outputs, or its pre-activations if `needs_input(code)`.
+    """
+    if code == RELU:
+        product(d, fan_out, 1, wt, fan_in, dx, a, dx, fan_in, GATE, rows, fan_out, fan_in)
+        return
+    height = max(CHUNK // fan_in // TALL, 1) * TALL
+    for i in range(0, rows, height):
+        here = min(height, rows - i)
+        to = dx + i * fan_in
+        product(d + i * fan_out, fan_out, 1, wt, fan_in, dx, dx, to, fan_in, 0, here, fan_out, fan_in)
+        if code != IDENTITY:
+            multiply_derivative(code, a + i * fan_in, to, here, fan_in)
+
+
+@entry
+def dense_forward(x: Any, w: Any, b: Any, activation: int, z: Any, out: Any) -> int:
+    """out = f(x @ w + b).
+
+    Parameters
+    ----------
+    x : (rows, fan_in) C-contiguous array, float32 or float64; every other array has its dtype
+    w : (fan_in, fan_out) C-contiguous array
+    b : (fan_out,) contiguous array
+    activation : int
+        A code of `fastmlp.kernels`: ``IDENTITY``, ``RELU``, ...
+    z : (rows, fan_out) C-contiguous array
+        Receives x @ w + b for ``GELU`` and ``SILU``, whose derivatives need it; otherwise untouched, pass ``out``.
+    out : (rows, fan_out) C-contiguous array
+        Must not overlap the inputs.
+
+    Returns
+    -------
+    int
+        0, or 1 if the shapes or the code do not fit; nothing is written then.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp import kernels
+    >>> x, w, b = np.array([[1.0, -2.0]]), np.eye(2), np.zeros(2)
+    >>> out = np.empty((1, 2))
+    >>> kernels.dense_forward(x, w, b, kernels.RELU, out, out)
+    0
+    >>> out
+    array([[1., 0.]])
+    """
+    rows, fan_in = x.shape
+    fan_out = w.shape[1]
+    if w.shape[0] != fan_in or b.size != fan_out or out.shape != (rows, fan_out) or z.shape != (rows, fan_out):
+        return 1
+    if activation < IDENTITY or activation > SOFTMAX or fan_in == 0 or fan_out == 0:
+        return 1
+    layer_forward(activation, pointer(x), pointer(w), pointer(b), pointer(z), pointer(out), rows, fan_in, fan_out)
+    return 0
+
+
+@entry
+def dense_backward_weights(x: Any, d: Any, dw: Any) -> int:
+    """dw = x.T @ d, the gradient of the weights.
+
+    Parameters
+    ----------
+    x : (rows, fan_in) C-contiguous array, float32 or float64; every other array has its dtype
+        The layer's inputs.
+    d : (rows, fan_out) C-contiguous array
+        The loss's gradient with respect to x @ w + b.
+    dw : (fan_in, fan_out) C-contiguous array
+        Must not overlap the inputs.
+
+    Returns
+    -------
+    int
+        0, or 1 if the shapes do not fit; nothing is written then.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp import kernels
+    >>> dw = np.empty((2, 1))
+    >>> kernels.dense_backward_weights(np.array([[1.0, 2.0]]), np.array([[3.0]]), dw)
+    0
+    >>> dw
+    array([[3.],
+           [6.]])
+    """
+    rows, fan_in = x.shape
+    fan_out = d.shape[1]
+    if d.shape[0] != rows or dw.shape != (fan_in, fan_out) or fan_in == 0 or fan_out == 0:
+        return 1
+    layer_backward_weights(pointer(x), pointer(d), pointer(dw), rows, fan_in, fan_out, 0)
+    return 0
+
+
+@entry
+def dense_backward_biases(d: Any, db: Any) -> int:
+    """db = d.sum(axis=0), the gradient of the biases.
+
+    Parameters
+    ----------
+    d : (rows, fan_out) C-contiguous array, float32 or float64
+        The loss's gradient with respect to x @ w + b.
+    db : (fan_out,) contiguous array of d's dtype
+        Must not overlap d.
+
+    Returns
+    -------
+    int
+        0, or 1 if the shapes do not fit; nothing is written then.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp import kernels
+    >>> db = np.empty(1)
+    >>> kernels.dense_backward_biases(np.array([[1.0], [2.0]]), db)
+    0
+    >>> db
+    array([3.])
+    """
+    rows, fan_out = d.shape
+    if db.size != fan_out or fan_out == 0:
+        return 1
+    layer_backward_biases(pointer(d), pointer(db), rows, fan_out, 0)
+    return 0
+
+
+@entry
+def dense_backward_inputs(d: Any, w: Any, activation: int, a: Any, scratch: Any, dx: Any) -> int:
+    """dx = (d @ w.T) * f'(.), the gradient of what the previous layer's activation f was given.
+
+    Parameters
+    ----------
+    d : (rows, fan_out) C-contiguous array, float32 or float64; every other array has its dtype
+        The loss's gradient with respect to x @ w + b.
+    w : (fan_in, fan_out) C-contiguous array
+    activation : int
+        The previous layer's code; ``IDENTITY`` for the plain gradient of x.
+    a : (rows, fan_in) C-contiguous array
+        The previous layer's outputs (this layer's x); for ``GELU`` and ``SILU`` its pre-activations z.
+    scratch : contiguous array
+        At least ``(fan_out + 15) * fan_in`` elements: w's transpose.
+    dx : (rows, fan_in) C-contiguous array
+        Must not overlap the inputs.
+
+    Returns
+    -------
+    int
+        0, or 1 if the shapes or the code do not fit; nothing is written then.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastmlp import kernels
+    >>> w, d, dx = np.array([[2.0], [5.0]]), np.array([[3.0]]), np.empty((1, 2))
+    >>> kernels.dense_backward_inputs(d, w, kernels.RELU, np.array([[1.0, 0.0]]), np.empty(32), dx)
+    0
+    >>> dx
+    array([[6., 0.]])
+    """
+    rows, fan_out = d.shape
+    fan_in = w.shape[0]
+    if w.shape[1] != fan_out or a.shape != (rows, fan_in) or dx.shape != (rows, fan_in):
+        return 1
+    if scratch.size < (fan_out + 15) * fan_in or activation < IDENTITY or activation > SOFTMAX:
+        return 1
+    if fan_in == 0 or fan_out == 0:
+        return 1
+    transpose(pointer(w), pointer(scratch), fan_in, fan_out)
+    layer_backward_inputs(
+        activation, pointer(d), pointer(scratch), pointer(a), pointer(dx), rows, fan_in, fan_out
+    )
+    return 0

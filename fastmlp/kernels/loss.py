@@ -1,0 +1,200 @@
+"""Losses: their value summed over a block of rows, and the gradient that starts the backward pass.
+
+`bce` and `cross_entropy` read the output layer's pre-activations z and write the gradient with respect to z: sigmoid and
+softmax are part of them, which is faster and cannot overflow. The others read the outputs p and write the gradient with
+respect to p. `scale` is what each number's gradient is multiplied by: 1 / (rows * outputs) for a mean over all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastmlp.kernels.arithmetic import fabs, first_columns, fma, largest, maximum, minimum, total, where
+from fastmlp.kernels.jit import Double, Int, Pointer, inlined, kernel
+from fastmlp.kernels.math import exp, log, sigmoid
+from fastmlp.kernels.tile import lanes, load, splat, store
+
+Tile = Any
+
+BCE, CROSS_ENTROPY, CROSS_ENTROPY_ROWS, MSE, MAE, HUBER = range(6)
+
+# Numbers are summed in the kernel's dtype over this many registers, and in float64 beyond: a float32 sum of 10,000 rows
+# would lose four of its seven digits' last.
+RUN = 64
+
+
+@inlined
+def from_logits(code: int) -> bool:
+    """Whether the loss contains the output activation."""
+    return code <= CROSS_ENTROPY_ROWS
+
+
+@inlined
+def is_cross_entropy(code: int) -> bool:
+    """Whether the loss is a mean over rows, not over rows times outputs."""
+    return code == CROSS_ENTROPY or code == CROSS_ENTROPY_ROWS
+
+
+def _elementwise(name: str, value: Callable[[Tile, Tile], Tile], slope: Callable[[Tile, Tile], Tile]) -> Callable[..., Any]:
+    """The kernel that sums value(p, y) and writes d = slope(p, y) * scale."""
+
+    def loss(p: Pointer, y: Pointer, d: Pointer, count: Int, scale: Double) -> Double:
+        step = lanes(p)
+        result = 0.0
+        for start in range(0, count, RUN * step):
+            sums = splat(p, 0.0, 1, 1)
+            for i in range(start, min(start + RUN * step, count), step):
+                left = count - i
+                a = load(p + i, 0, 1, 1, left)
+                b = load(y + i, 0, 1, 1, left)
+                sums = sums + where(first_columns(a, left), value(a, b), 0.0)
+                store(slope(a, b) * scale, d + i, 0, left)
+            result += total(sums)
+        return result
+
+    loss.__qualname__ = name
+    return kernel(loss)
+
+
+@inlined
+def _mse(p: Tile, y: Tile) -> Tile:
+    return (p - y) * (p - y)
+
+
+@inlined
+def _mse_slope(p: Tile, y: Tile) -> Tile:
+    return (p - y) * 2.0
+
+
+@inlined
+def _mae(p: Tile, y: Tile) -> Tile:
+    return fabs(p - y)
+
+
+@inlined
+def _mae_slope(p: Tile, y: Tile) -> Tile:
+    e = p - y
+    return where(e > 0.0, 1.0, where(e < 0.0, -1.0, e))  # 0 at 0, NaN at NaN
+
+
+@inlined
+def _huber(p: Tile, y: Tile) -> Tile:
+    """e**2 / 2 up to |e| = 1, |e| - 1/2 beyond, as q * (e - q / 2) with q = e clipped to [-1, 1]."""
+    q = _huber_slope(p, y)
+    return q * fma(q, -0.5, p - y)
+
+
+@inlined
+def _huber_slope(p: Tile, y: Tile) -> Tile:
+    return minimum(maximum(p - y, -1.0), 1.0)
+
+
+@inlined
+def _bce(z: Tile, y: Tile) -> Tile:
+    p = sigmoid(z)
+    return 0.0 - (y * log(p + 1e-8) + (1.0 - y) * log(1.0 - p + 1e-8))
+
+
+@inlined
+def _bce_slope(z: Tile, y: Tile) -> Tile:
+    return sigmoid(z) - y
+
+
+bce = _elementwise("bce", _bce, _bce_slope)
+mse = _elementwise("mse", _mse, _mse_slope)
+mae = _elementwise("mae", _mae, _mae_slope)
+huber = _elementwise("huber", _huber, _huber_slope)
+
+
+@inlined
+def _row_maximum(z: Any, columns: int) -> Any:
+    high = z[0]
+    tallest = splat(z, high, 1, 1)
+    for j in range(0, columns, lanes(z)):
+        part = load(z + j, 0, 1, 1, columns - j)
+        # Invalid lanes read 0, which may exceed the maximum: they take the row's first number instead.
+        tallest = maximum(where(first_columns(part, columns - j), part, high), tallest)
+    return largest(tallest)
+
+
+@kernel
+def cross_entropy(z: Pointer, labels: Pointer, d: Pointer, rows: Int, columns: Int, scale: Double) -> Double:
+    """Sum of log(sum(exp(z[i, :]))) - z[i, labels[i]]; d = (softmax(z) - onehot(labels)) * scale.
+
+    Labels come as numbers of the kernel's dtype, so that targets of every kind are one array: exact up to 2**24 classes.
+    """
+    step = lanes(z)
+    sums = splat(z, 0.0, 1, 1)
+    result = 0.0
+    for i in range(rows):
+        row = z + i * columns
+        to = d + i * columns
+        high = _row_maximum(row, columns)
+        powers = splat(z, 0.0, 1, 1)
+        for j in range(0, columns, step):
+            part = load(row + j, 0, 1, 1, columns - j)
+            power = where(first_columns(part, columns - j), exp(part - high), 0.0)
+            store(power, to + j, 0, columns - j)
+            powers = powers + power
+        mass = total(powers)
+        sums = sums + log(splat(z, mass, 1, 1))
+        label = int(labels[i])
+        result += high - row[label]
+        share = scale / mass
+        for j in range(0, columns, step):
+            store(load(to + j, 0, 1, 1, columns - j) * share, to + j, 0, columns - j)
+        to[label] = to[label] - scale
+    return result + largest(sums)
+
+
+@kernel
+def cross_entropy_rows(z: Pointer, y: Pointer, d: Pointer, rows: Int, columns: Int, scale: Double) -> Double:
+    """Sum of -y * log(softmax(z)) for rows y of probabilities; d = (softmax(z) * sum(y) - y) * scale."""
+    step = lanes(z)
+    result = 0.0
+    for i in range(rows):
+        row = z + i * columns
+        want = y + i * columns
+        to = d + i * columns
+        high = _row_maximum(row, columns)
+        powers = splat(z, 0.0, 1, 1)
+        weights = splat(z, 0.0, 1, 1)
+        products = splat(z, 0.0, 1, 1)
+        for j in range(0, columns, step):
+            left = columns - j
+            part = load(row + j, 0, 1, 1, left) - high
+            target = load(want + j, 0, 1, 1, left)
+            power = where(first_columns(part, left), exp(part), 0.0)
+            store(power, to + j, 0, left)
+            powers = powers + power
+            weights = weights + target
+            products = products + where(target > 0.0, target * part, part * 0.0)
+        mass = total(powers)
+        weight = total(weights)
+        result += weight * largest(log(splat(z, mass, 1, 1))) - total(products)
+        share = weight / mass
+        for j in range(0, columns, step):
+            left = columns - j
+            slope = load(to + j, 0, 1, 1, left) * share - load(want + j, 0, 1, 1, left)
+            store(slope * scale, to + j, 0, left)
+    return result
+
+
+@kernel
+def evaluate(
+    code: Int, p: Pointer, y: Pointer, d: Pointer, rows: Int, columns: Int, scale: Double
+) -> Double:
+    """The loss named by `code`, summed, with its gradient times `scale` in d."""
+    count = rows * columns
+    if code == BCE:
+        return bce(p, y, d, count, scale)
+    if code == CROSS_ENTROPY:
+        return cross_entropy(p, y, d, rows, columns, scale)
+    if code == CROSS_ENTROPY_ROWS:
+        return cross_entropy_rows(p, y, d, rows, columns, scale)
+    if code == MSE:
+        return mse(p, y, d, count, scale)
+    if code == MAE:
+        return mae(p, y, d, count, scale)
+    return huber(p, y, d, count, scale)

@@ -1,0 +1,38 @@
+"""A network as a table of integers: one compiled program serves every depth and width.
+
+The table is a header and one record a layer. Offsets count elements: into the flat parameters, or into the work buffer
+(`*_AT`). Python fills it (see `fastmlp.workspace`), kernels only read it.
+"""
+
+LAYERS = 0  # number of layers
+LOSS = 1  # code of the loss
+OPTIMIZER = 2  # code of the optimiser
+PARAMETERS = 3  # number of parameters
+BLOCK = 4  # rows that go through the whole net together
+X_AT = 5  # rows of a shuffled block's inputs
+Y_AT = 6  # the same for its targets
+GRADIENT_AT = 7  # the flat gradient
+SAMPLES = 8  # rows of the data
+BATCH = 9  # rows of a minibatch
+EPOCHS = 10  # epochs to run
+TARGETS = 11  # numbers in a row of targets
+SHUFFLE = 12  # 1: visit the rows in a new random order each epoch
+HEADER = 13
+
+FAN_IN = 0
+FAN_OUT = 1
+ACTIVATION = 2
+WEIGHTS = 3  # offset of w in the parameters
+BIASES = 4  # offset of b in the parameters
+TRANSPOSED_AT = 5  # w.T
+Z_AT = 6  # pre-activations, where the activation's derivative needs them
+A_AT = 7  # outputs
+D_AT = 8  # gradient of the pre-activations
+RECORD = 9
+
+# Training's own state, so that it can stop anywhere and go on.
+CURSOR = 0  # next row of the epoch
+EPOCH = 1  # epochs done
+RANDOM = 2  # state of the shuffling generator
+STEP = 3  # optimiser steps done
+STATE = 4

@@ -1,0 +1,182 @@
+"""What the public functions accept. Each check names the argument, what came and what was wanted."""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fastmlp.activations import ACTIVATIONS
+from fastmlp.losses import LOSSES
+
+
+def real(
+    name: str, value: Any, *, above: float | None = None, least: float | None = None, below: float | None = None
+) -> float:
+    """A finite number in a range."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    limits = [f"above {above:g}" if above is not None else "", f"at least {least:g}" if least is not None else ""]
+    limits.append(f"below {below:g}" if below is not None else "")
+    good = np.isfinite(value)
+    good = good and (above is None or value > above) and (least is None or value >= least)
+    if not (good and (below is None or value < below)):
+        raise ValueError(f"{name} must be a finite number {' and '.join(filter(None, limits))}, got {value!r}")
+    return float(value)
+
+
+def count(name: str, value: Any, least: int = 1) -> int:
+    """A whole number of at least `least`."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value!r}")
+    return int(value)
+
+
+def choice(name: str, value: Any, known: Collection[str]) -> str:
+    """One of the known names."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+    return value
+
+
+def generator(rng: Any) -> np.random.Generator:
+    """A Generator from a seed, a Generator or None."""
+    if rng is None or isinstance(rng, np.random.Generator | np.random.BitGenerator | np.random.SeedSequence):
+        return np.random.default_rng(rng)
+    return np.random.default_rng(count("rng", rng, 0))
+
+
+def numbers(name: str, value: Any) -> np.ndarray:
+    """An array of real numbers, of any dtype."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name} must be an array of numbers, got {type(value).__name__}: {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    return array
+
+
+def contiguous(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The array as the kernels read it; itself if it is so already."""
+    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 lies inf, and inf is the loss's to report
+        return np.ascontiguousarray(array, dtype)
+
+
+def features(X: Any, columns: int, dtype: np.dtype) -> np.ndarray:
+    """X as a (rows, columns) array of the model's dtype; rows > 0."""
+    array = numbers("X", X)
+    if array.ndim != 2 or array.shape[1] != columns:
+        raise ValueError(f"X must have shape (rows, {columns}), got {array.shape}")
+    if len(array) == 0:
+        raise ValueError(f"X must have at least one row, got shape {array.shape}")
+    return contiguous(array, dtype)
+
+
+def targets(y: Any, rows: int, outputs: int, loss: str, dtype: np.dtype) -> np.ndarray:
+    """y as a (rows, k) array of the model's dtype: k = outputs, or 1 for the labels of cross_entropy."""
+    array = numbers("y", y)
+    if loss == "cross_entropy" and not (array.ndim == 2 and array.shape[1] == outputs > 1):
+        return _labels(array, rows, outputs, dtype)
+    if array.ndim == 1 and outputs == 1:
+        array = array[:, None]
+    if array.ndim != 2 or array.shape[1] != outputs:
+        raise ValueError(f"y must have shape ({rows}, {outputs}) for {outputs} outputs, got {np.shape(y)}")
+    _check_length(array, rows)
+    if loss in ("bce", "cross_entropy"):
+        outside = array[~((array >= 0) & (array <= 1))]
+        if outside.size:
+            raise ValueError(f"y must lie in [0, 1] for loss={loss!r}, got {outside[0]!r}")
+    return contiguous(array, dtype)
+
+
+def _labels(array: np.ndarray, rows: int, outputs: int, dtype: np.dtype) -> np.ndarray:
+    wanted = f"integer labels of shape ({rows},), or probability rows of shape ({rows}, {outputs})"
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise ValueError(f"y must be {wanted}, for cross_entropy; got shape {array.shape}")
+    if array.dtype.kind not in "iub":
+        raise TypeError(f"y must be {wanted}, for cross_entropy; got dtype {array.dtype}")
+    _check_length(array, rows)
+    low, high = array.min(), array.max()
+    if low < 0 or high >= outputs:
+        raise ValueError(f"y must hold labels from 0 to {outputs - 1}, got {low if low < 0 else high}")
+    return contiguous(array[:, None], dtype)
+
+
+def _check_length(array: np.ndarray, rows: int) -> None:
+    if len(array) != rows:
+        raise ValueError(f"y must have as many rows as X, {rows}; got {len(array)}")
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def dtype(value: Any) -> np.dtype:
+    """float32 or float64."""
+    try:
+        found = np.dtype(value)
+    except TypeError:
+        raise TypeError(f"dtype must be 'float32' or 'float64', got {value!r}") from None
+    if found not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be 'float32' or 'float64', got {value!r}")
+    return found.newbyteorder("=")
+
+
+def sizes(value: Any) -> tuple[int, ...]:
+    """At least two positive widths."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"sizes must be a sequence of integers, got {value!r}")
+    widths = tuple(count("sizes", width) for width in value)
+    if len(widths) < 2:
+        raise ValueError(f"sizes must hold at least two widths, inputs and outputs, got {value!r}")
+    return widths
+
+
+def activations(value: Any, layers: int, loss: str) -> tuple[str, ...]:
+    """A name for each layer, such that the loss can take the last one's outputs."""
+    if isinstance(value, str):
+        choice("activations", value, ACTIVATIONS)
+        names = (value,) * (layers - 1) + (LOSSES[loss].output,)
+    elif isinstance(value, Sequence):
+        names = tuple(choice("activations", name, ACTIVATIONS) for name in value)
+    else:
+        raise TypeError(f"activations must be a name or a sequence of names, got {value!r}")
+    if len(names) != layers:
+        raise ValueError(f"activations must hold {layers} names, one a layer, got {len(names)}")
+    if "softmax" in names[:-1]:
+        raise ValueError(f"activations must have softmax on the output only, got {value!r}")
+    wanted = LOSSES[loss].outputs
+    if wanted and names[-1] not in wanted:
+        raise ValueError(f"activations must end in {wanted[0]!r} for loss={loss!r}, got {names[-1]!r}")
+    return names
+
+
+def parameters(weights: Any, biases: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Weights and biases that fit together, all finite."""
+    for name, value in (("weights", weights), ("biases", biases)):
+        if isinstance(value, str) or not isinstance(value, Iterable):
+            raise TypeError(f"{name} must be a sequence of arrays, got {value!r}")
+    matrices = [numbers(f"weights[{i}]", value) for i, value in enumerate(weights)]
+    vectors = [numbers(f"biases[{i}]", value) for i, value in enumerate(biases)]
+    if not matrices or len(matrices) != len(vectors):
+        raise ValueError(f"weights and biases must hold an array each a layer, got {len(matrices)} and {len(vectors)}")
+    for i, (matrix, vector) in enumerate(zip(matrices, vectors, strict=True)):
+        if matrix.ndim != 2 or matrix.size == 0:
+            raise ValueError(f"weights[{i}] must have shape (fan_in, fan_out), got {matrix.shape}")
+        if i and len(matrix) != matrices[i - 1].shape[1]:
+            raise ValueError(f"weights[{i}] must have {matrices[i - 1].shape[1]} rows, as the layer before has outputs; got shape {matrix.shape}")
+        if vector.shape not in ((matrix.shape[1],), (1, matrix.shape[1])):
+            raise ValueError(f"biases[{i}] must have shape ({matrix.shape[1]},), got {vector.shape}")
+        for name, array in ((f"weights[{i}]", matrix), (f"biases[{i}]", vector)):
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)][0]!r}")
+    return matrices, vectors

@@ -1,0 +1,90 @@
+"""The memory a model works in: one buffer, cut into parts that never overlap, and the table that tells the kernels where.
+
+The buffer grows with the largest batch seen and never shrinks; training allocates nothing.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastmlp.activations import ACTIVATIONS
+from fastmlp.kernels import plan as at
+from fastmlp.kernels.activation import GELU, SILU
+
+ALIGNMENT = 64  # bytes: a cache line, and the widest register
+# A block of rows goes through the whole net, forward and backward, before the next: its activations and their gradients
+# should stay in a 1 to 2 MB second-level cache, and a block be tall enough for the products to run at full speed.
+BLOCK_BYTES = 1 << 20
+BLOCK_ROWS = 240
+
+
+def aligned(count: int, dtype: np.dtype) -> np.ndarray:
+    """Zeros that start on a cache line: a vector load that crosses lines costs two."""
+    raw = np.zeros(count * dtype.itemsize + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + count * dtype.itemsize].view(dtype)
+
+
+class Workspace:
+    """The plan and the work buffer of one network.
+
+    Attributes
+    ----------
+    plan : (n,) int64 array
+        The table of `fastmlp.kernels.plan`.
+    buffer : flat array of the model's dtype
+    offsets : list of (int, int)
+        Where each layer's weights and biases start in the flat parameters.
+    parameters : int
+        The number of parameters.
+    """
+
+    def __init__(self, sizes: Sequence[int], activations: Sequence[str], loss: int, dtype: np.dtype) -> None:
+        self.dtype = dtype
+        self.sizes = tuple(sizes)
+        layers = len(sizes) - 1
+        self.plan = np.zeros(at.HEADER + layers * at.RECORD, np.int64)
+        self.records = self.plan[at.HEADER :].reshape(layers, at.RECORD)
+        self.offsets = []
+        end = 0
+        for record, (fan_in, fan_out), name in zip(
+            self.records, zip(sizes, sizes[1:], strict=False), activations, strict=True
+        ):
+            weights, biases = end, end + fan_in * fan_out
+            end = biases + fan_out
+            self.offsets.append((weights, biases))
+            record[[at.FAN_IN, at.FAN_OUT, at.WEIGHTS, at.BIASES]] = fan_in, fan_out, weights, biases
+            record[at.ACTIVATION] = ACTIVATIONS[name].code
+        self.parameters = end
+        row_bytes = 2 * sum(sizes) * dtype.itemsize
+        self.plan[at.LAYERS], self.plan[at.LOSS], self.plan[at.PARAMETERS] = layers, loss, end
+        self.plan[at.BLOCK] = max(BLOCK_BYTES // row_bytes, BLOCK_ROWS)
+        self.capacity = 0
+        self.buffer = np.zeros(0, dtype)
+
+    def reserve(self, rows: int) -> None:
+        """Make room for blocks of up to `rows` rows."""
+        rows = min(rows, int(self.plan[at.BLOCK]))
+        if rows <= self.capacity:
+            return
+        per_line = ALIGNMENT // self.dtype.itemsize
+        end = 0
+
+        def place(count: int) -> int:
+            nonlocal end
+            start = end
+            end += -(-count // per_line) * per_line
+            return start
+
+        self.plan[at.X_AT] = place(rows * self.sizes[0])
+        self.plan[at.Y_AT] = place(rows * self.sizes[-1])
+        self.plan[at.GRADIENT_AT] = place(self.parameters)
+        deltas = [place(rows * max(self.sizes[1:])) for _ in range(2)]
+        for index, record in enumerate(self.records):
+            fan_in, fan_out = int(record[at.FAN_IN]), int(record[at.FAN_OUT])
+            record[at.A_AT] = place(rows * fan_out)
+            record[at.Z_AT] = place(rows * fan_out) if record[at.ACTIVATION] in (GELU, SILU) else record[at.A_AT]
+            record[at.D_AT] = deltas[index % 2]
+            record[at.TRANSPOSED_AT] = place(-(-fan_out // per_line) * per_line * fan_in) if fan_out > 1 else 0
+        self.buffer = aligned(end, self.dtype)
+        self.capacity = rows
