@@ -3,6 +3,7 @@
 from fastmlp.history import History
 from fastmlp.model import Gradients, Model
 from fastmlp.optimizers import SGD, Adam
+from fastmlp.warmup import warmup
 
 __version__ = "0.1.0"
-__all__ = ["SGD", "Adam", "Gradients", "History", "Model"]
+__all__ = ["SGD", "Adam", "Gradients", "History", "Model", "warmup"]

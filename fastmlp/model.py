@@ -1,6 +1,7 @@
 """Model: a multilayer perceptron. It validates, owns the buffers and calls the kernels; it does no arithmetic."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from threading import RLock
 from typing import Any, NamedTuple
 
@@ -95,7 +96,7 @@ class Model:
     ) -> None:
         validation.choice("init", init, INITS)
         generator = validation.generator(rng)
-        self._build(validation.sizes(sizes), activations, loss, dtype)
+        self._build(validation.sizes(sizes), activations, loss, validation.dtype(dtype))
         for weights, name in zip(self.weights, self.activations, strict=True):
             initialise(weights, ACTIVATIONS[name].init if init == "auto" else init, generator)
 
@@ -130,22 +131,21 @@ class Model:
         >>> model.predict([[10.0, 100.0]])
         array([[321.]])
         """
-        matrices, vectors = validation.parameters(weights, biases)
-        if dtype is None:
-            single = all(array.dtype == np.float32 for array in (*matrices, *vectors))
-            dtype = "float32" if single else "float64"
+        if dtype is not None:
+            dtype = validation.dtype(dtype)
+        matrices, vectors = validation.parameters(weights, biases, dtype)
         model = cls.__new__(cls)
-        model._build((len(matrices[0]), *(matrix.shape[1] for matrix in matrices)), activations, loss, dtype)
+        model._build((len(matrices[0]), *(matrix.shape[1] for matrix in matrices)), activations, loss, matrices[0].dtype)
         for views, arrays in ((model.weights, matrices), (model.biases, vectors)):
             for view, array in zip(views, arrays, strict=True):
                 view[...] = array
         return model
 
-    def _build(self, sizes: tuple[int, ...], activations: Any, loss: Any, dtype: Any) -> None:
+    def _build(self, sizes: tuple[int, ...], activations: Any, loss: Any, dtype: np.dtype) -> None:
         self.sizes = sizes
         self.loss_name = validation.choice("loss", loss, LOSSES)
         self.activations = validation.activations(activations, len(sizes) - 1, self.loss_name)
-        self.dtype = validation.dtype(dtype)
+        self.dtype = dtype
         self._optimizer: type[Optimizer] = SGD
         self._moments = np.zeros(1, self.dtype)
         self._steps = 0
@@ -153,12 +153,13 @@ class Model:
 
     def _allocate(self) -> None:
         self._space = Workspace(self.sizes, self.activations, LOSSES[self.loss_name].code, self.dtype)
-        self._params = aligned(self._space.parameters, self.dtype)
+        self._store = aligned(self._space.padded, self.dtype)
+        self._params = self._store[: self._space.parameters]
         self._lock = RLock()
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
-            state = {name: value for name, value in self.__dict__.items() if name not in ("_space", "_lock")}
+            state = {name: value for name, value in self.__dict__.items() if name not in ("_space", "_store", "_lock")}
             return state | {"_params": self._params.copy(), "_moments": self._moments.copy()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -184,7 +185,7 @@ class Model:
 
     def _views(self, flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         weights, biases = [], []
-        for (w, b), fan_in, fan_out in zip(self._space.offsets, self.sizes, self.sizes[1:], strict=False):
+        for (w, b), (fan_in, fan_out) in zip(self._space.offsets, pairwise(self.sizes), strict=True):
             weights.append(flat[w:b].reshape(fan_in, fan_out))
             biases.append(flat[b : b + fan_out].reshape(1, fan_out))
         return weights, biases
@@ -243,28 +244,29 @@ class Model:
         batch = samples if batch_size is None else min(validation.count("batch_size", batch_size), samples)
         verbose = validation.count("verbose", verbose, 0)
         shuffle = validation.flag("shuffle", shuffle) and batch < samples
-        generator = validation.generator(rng)
         chosen = self._choose(lr, optimizer)
         order = np.arange(samples if shuffle else 1)
         state = np.zeros(at.STATE, np.int64)
-        if shuffle:
-            state[at.RANDOM] = generator.integers(-(2**63), 2**63)
+        if shuffle or rng is not None:
+            state[at.RANDOM] = validation.generator(rng).integers(-(2**63), 2**63)
         losses = np.zeros(epochs)
         steps = max(CALL_WORK // (3 * batch * self._space.parameters), 1)
         printed = 0
         with self._lock:
-            hyper = self._prepare(chosen, code, batch, y.shape[1])
+            narrow = self._space.narrow(batch, code)
+            hyper = self._prepare(chosen, code, batch, y.shape[1], narrow)
             plan = self._space.plan
             plan[at.SAMPLES], plan[at.BATCH], plan[at.EPOCHS], plan[at.SHUFFLE] = samples, batch, epochs, shuffle
+            plan[at.NARROW] = narrow
             state[at.STEP] = self._steps
             buffer = self._space.buffer
             while state[at.EPOCH] < epochs:
-                kernels.train(plan, hyper, self._params, self._moments, buffer, X, y, order, state, losses, steps)
+                kernels.train(plan, hyper, self._store, self._moments, buffer, X, y, order, state, losses, steps)
                 self._steps = int(state[at.STEP])
                 while verbose and printed < state[at.EPOCH]:
                     print(f"Epoch {printed}, Loss: {losses[printed]:.4f}")
                     printed += verbose
-        return History(epoch=list(range(epochs)), loss=losses.tolist())
+        return History(epoch=range(epochs), loss=losses)
 
     def step(self, X: Any, y: Any, lr: float | None = None, optimizer: Optimizer | None = None) -> float:
         """One update from all rows of X: `fit` for one epoch of one batch. Returns the loss before it."""
@@ -331,9 +333,7 @@ class Model:
         with self._lock:
             self._prepare(None, code, len(X), y.shape[1])
             buffer = self._space.buffer
-            loss = kernels.evaluate_gradient(
-                self._space.plan, self._params, buffer, X, y, NO_ORDER, flat, dx, int(inputs)
-            )
+            loss = kernels.evaluate_gradient(self._space.plan, self._params, buffer, X, y, NO_ORDER, flat, dx, int(inputs))
         return loss, flat, dx
 
     def apply_gradient(self, g: Any, lr: float | None = None, optimizer: Optimizer | None = None) -> None:
@@ -347,19 +347,21 @@ class Model:
         gradient = validation.numbers("g", g)
         if gradient.shape != self._params.shape:
             raise ValueError(f"g must have shape {self._params.shape}, got {gradient.shape}")
-        gradient = validation.contiguous(gradient, self.dtype)
         chosen = self._choose(lr, optimizer)
         with self._lock:
             hyper = self._prepare(chosen, LOSSES[self.loss_name].code, 1, 1)
             self._steps += 1
-            kernels.apply_gradient(self._space.plan, hyper, self._params, self._moments, gradient, self._steps)
+            start = self._space.plan[at.GRADIENT_AT]
+            own = self._space.buffer[start : start + self._space.padded]
+            own[: gradient.size] = gradient
+            kernels.apply_gradient(self._space.plan, hyper, self._store, self._moments, own, self._steps)
 
     def _data(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, int]:
         """X and y as the kernels read them, and the loss's code for such a y."""
         X = validation.features(X, self.sizes[0], self.dtype)
         y = validation.targets(y, len(X), self.sizes[-1], self.loss_name, self.dtype)
         code = LOSSES[self.loss_name].code
-        if code == CROSS_ENTROPY and y.shape[1] == self.sizes[-1] > 1:
+        if code == CROSS_ENTROPY and y.shape[1] == self.sizes[-1]:
             code = CROSS_ENTROPY_ROWS
         return X, y, code
 
@@ -373,9 +375,9 @@ class Model:
             raise ValueError(f"lr={lr!r} must not be given together with optimizer={optimizer!r}, which has its own")
         return optimizer
 
-    def _prepare(self, optimizer: Optimizer | None, code: int, rows: int, targets: int) -> np.ndarray:
+    def _prepare(self, optimizer: Optimizer | None, code: int, rows: int, targets: int, narrow: bool = False) -> np.ndarray:
         """Set the plan, the work buffer and the optimiser's memory up for a call; its settings, for the kernels."""
-        self._space.reserve(rows)
+        self._space.reserve(rows, narrow)
         self._space.plan[at.LOSS] = code
         self._space.plan[at.TARGETS] = targets
         if optimizer is None:
@@ -384,14 +386,14 @@ class Model:
         if type(optimizer) is not self._optimizer:
             self._optimizer, self._steps = type(optimizer), 0
             self._moments = np.zeros(1, self.dtype)
-        if len(self._moments) < optimizer.moments * len(self._params):
-            self._moments = aligned(optimizer.moments * len(self._params), self.dtype)
+        if len(self._moments) < optimizer.moments * self._space.padded:
+            self._moments = aligned(optimizer.moments * self._space.padded, self.dtype)
         return optimizer.hyper()
 
     def summary(self) -> str:
         """A table of the layers: shape, activation, parameters, bytes."""
         rows = [("layer", "shape", "activation", "parameters", "bytes")]
-        for index, (fan_in, fan_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
+        for index, (fan_in, fan_out) in enumerate(pairwise(self.sizes)):
             parameters = (fan_in + 1) * fan_out
             size = parameters * self.dtype.itemsize
             rows.append((str(index + 1), f"{fan_in} -> {fan_out}", self.activations[index], f"{parameters:,}", f"{size:,}"))

@@ -9,9 +9,7 @@ from fastmlp.activations import ACTIVATIONS
 from fastmlp.losses import LOSSES
 
 
-def real(
-    name: str, value: Any, *, above: float | None = None, least: float | None = None, below: float | None = None
-) -> float:
+def real(name: str, value: Any, *, above: float | None = None, least: float | None = None, below: float | None = None) -> float:
     """A finite number in a range."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name} must be a number, got {value!r}")
@@ -61,9 +59,11 @@ def numbers(name: str, value: Any) -> np.ndarray:
 
 
 def contiguous(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """The array as the kernels read it; itself if it is so already."""
+    """The array as the kernels read it: a view where it can be, read-only, so that the kernels see one type of array."""
     with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 lies inf, and inf is the loss's to report
-        return np.ascontiguousarray(array, dtype)
+        view = np.ascontiguousarray(array, dtype).view()
+    view.flags.writeable = False
+    return view
 
 
 def features(X: Any, columns: int, dtype: np.dtype) -> np.ndarray:
@@ -79,7 +79,9 @@ def features(X: Any, columns: int, dtype: np.dtype) -> np.ndarray:
 def targets(y: Any, rows: int, outputs: int, loss: str, dtype: np.dtype) -> np.ndarray:
     """y as a (rows, k) array of the model's dtype: k = outputs, or 1 for the labels of cross_entropy."""
     array = numbers("y", y)
-    if loss == "cross_entropy" and not (array.ndim == 2 and array.shape[1] == outputs > 1):
+    if loss == "cross_entropy" and not (
+        array.ndim == 2 and array.shape[1] == outputs and (outputs > 1 or array.dtype.kind == "f")
+    ):
         return _labels(array, rows, outputs, dtype)
     if array.ndim == 1 and outputs == 1:
         array = array[:, None]
@@ -89,7 +91,7 @@ def targets(y: Any, rows: int, outputs: int, loss: str, dtype: np.dtype) -> np.n
     if loss in ("bce", "cross_entropy"):
         outside = array[~((array >= 0) & (array <= 1))]
         if outside.size:
-            raise ValueError(f"y must lie in [0, 1] for loss={loss!r}, got {outside[0]!r}")
+            raise ValueError(f"y must lie in [0, 1] for loss={loss!r}, got {outside[0].item()!r}")
     return contiguous(array, dtype)
 
 
@@ -105,7 +107,8 @@ def _labels(array: np.ndarray, rows: int, outputs: int, dtype: np.dtype) -> np.n
     low, high = array.min(), array.max()
     if low < 0 or high >= outputs:
         raise ValueError(f"y must hold labels from 0 to {outputs - 1}, got {low if low < 0 else high}")
-    return contiguous(array[:, None], dtype)
+    # With one output every label is 0, and its row of probabilities [1.0].
+    return contiguous(array[:, None] if outputs > 1 else np.ones((rows, 1)), dtype)
 
 
 def _check_length(array: np.ndarray, rows: int) -> None:
@@ -160,8 +163,8 @@ def activations(value: Any, layers: int, loss: str) -> tuple[str, ...]:
     return names
 
 
-def parameters(weights: Any, biases: Any) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Weights and biases that fit together, all finite."""
+def parameters(weights: Any, biases: Any, dtype: np.dtype | None) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Weights and biases that fit together, of one dtype and finite in it; None: float32 if all are, else float64."""
     for name, value in (("weights", weights), ("biases", biases)):
         if isinstance(value, str) or not isinstance(value, Iterable):
             raise TypeError(f"{name} must be a sequence of arrays, got {value!r}")
@@ -173,10 +176,16 @@ def parameters(weights: Any, biases: Any) -> tuple[list[np.ndarray], list[np.nda
         if matrix.ndim != 2 or matrix.size == 0:
             raise ValueError(f"weights[{i}] must have shape (fan_in, fan_out), got {matrix.shape}")
         if i and len(matrix) != matrices[i - 1].shape[1]:
-            raise ValueError(f"weights[{i}] must have {matrices[i - 1].shape[1]} rows, as the layer before has outputs; got shape {matrix.shape}")
+            fan_in = matrices[i - 1].shape[1]
+            raise ValueError(f"weights[{i}] must have {fan_in} rows, the layer before's outputs; got shape {matrix.shape}")
         if vector.shape not in ((matrix.shape[1],), (1, matrix.shape[1])):
             raise ValueError(f"biases[{i}] must have shape ({matrix.shape[1]},), got {vector.shape}")
-        for name, array in ((f"weights[{i}]", matrix), (f"biases[{i}]", vector)):
-            if not np.isfinite(array).all():
-                raise ValueError(f"{name} must be finite, got {array[~np.isfinite(array)][0]!r}")
+    if dtype is None:
+        dtype = np.dtype(np.float32 if all(array.dtype == np.float32 for array in (*matrices, *vectors)) else np.float64)
+    for name, arrays in (("weights", matrices), ("biases", vectors)):
+        for i, array in enumerate(arrays):
+            arrays[i] = contiguous(array, dtype)
+            bad = ~np.isfinite(arrays[i])
+            if bad.any():
+                raise ValueError(f"{name}[{i}] must be finite in {dtype}, got {array[bad][0].item()!r}")
     return matrices, vectors

@@ -4,14 +4,18 @@ The buffer grows with the largest batch seen and never shrinks; training allocat
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.kernels import plan as at
-from fastmlp.kernels.activation import GELU, SILU
+from fastmlp.kernels.activation import GELU, SILU, SOFTMAX
+from fastmlp.kernels.loss import BCE, HUBER, MAE, MSE
+from fastmlp.kernels.tile import VECTOR_BYTES
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest register
+PADDING = 16  # numbers: a multiple of every register's
 # A block of rows goes through the whole net, forward and backward, before the next: its activations and their gradients
 # should stay in a 1 to 2 MB second-level cache, and a block be tall enough for the products to run at full speed.
 BLOCK_BYTES = 1 << 20
@@ -37,6 +41,8 @@ class Workspace:
         Where each layer's weights and biases start in the flat parameters.
     parameters : int
         The number of parameters.
+    padded : int
+        The same, rounded up to whole registers.
     """
 
     def __init__(self, sizes: Sequence[int], activations: Sequence[str], loss: int, dtype: np.dtype) -> None:
@@ -47,9 +53,7 @@ class Workspace:
         self.records = self.plan[at.HEADER :].reshape(layers, at.RECORD)
         self.offsets = []
         end = 0
-        for record, (fan_in, fan_out), name in zip(
-            self.records, zip(sizes, sizes[1:], strict=False), activations, strict=True
-        ):
+        for record, (fan_in, fan_out), name in zip(self.records, pairwise(sizes), activations, strict=True):
             weights, biases = end, end + fan_in * fan_out
             end = biases + fan_out
             self.offsets.append((weights, biases))
@@ -57,34 +61,51 @@ class Workspace:
             record[at.ACTIVATION] = ACTIVATIONS[name].code
         self.parameters = end
         row_bytes = 2 * sum(sizes) * dtype.itemsize
-        self.plan[at.LAYERS], self.plan[at.LOSS], self.plan[at.PARAMETERS] = layers, loss, end
+        self.padded = -(-end // PADDING) * PADDING
+        self.plan[at.LAYERS], self.plan[at.LOSS], self.plan[at.PARAMETERS] = layers, loss, self.padded
         self.plan[at.BLOCK] = max(BLOCK_BYTES // row_bytes, BLOCK_ROWS)
-        self.capacity = 0
+        self.capacity = self.packed = 0
         self.buffer = np.zeros(0, dtype)
 
-    def reserve(self, rows: int) -> None:
-        """Make room for blocks of up to `rows` rows."""
-        rows = min(rows, int(self.plan[at.BLOCK]))
-        if rows <= self.capacity:
+    def narrow(self, rows: int, loss: int) -> bool:
+        """Whether a step over `rows` rows is faster with the batch on the lanes (`fastmlp.kernels.narrow`).
+
+        Each parameter costs that path about as much as a whole tile costs the other, so what counts is how many of a tile's
+        lanes a layer would leave empty. Measured over widths of 1 to 32, 1 to 8 layers, batches of 1 to 256: the two meet
+        at about 20 parameters a layer, and at 2.5 times the lanes where the batch fills them.
+        """
+        if loss not in (BCE, MSE, MAE, HUBER) or self.records[-1, at.ACTIVATION] == SOFTMAX:
+            return False  # these look across a row's outputs, which lie in different registers there
+        lanes = VECTOR_BYTES // self.dtype.itemsize
+        return self.parameters <= len(self.records) * (2.5 * lanes if rows >= lanes else min(20, 2.5 * lanes))
+
+    def reserve(self, rows: int, narrow: bool = False) -> None:
+        """Make room for batches of up to `rows` rows; the narrow path packs whole batches, the other takes them by blocks."""
+        block = min(rows, int(self.plan[at.BLOCK]))
+        packed = rows if narrow else block
+        if block <= self.capacity and packed <= self.packed:
             return
-        per_line = ALIGNMENT // self.dtype.itemsize
+        rows = max(-(-block // PADDING) * PADDING, self.capacity)
+        packed = max(-(-packed // PADDING) * PADDING, self.packed)
         end = 0
 
         def place(count: int) -> int:
             nonlocal end
             start = end
-            end += -(-count // per_line) * per_line
+            end += -(-count // PADDING) * PADDING
             return start
 
-        self.plan[at.X_AT] = place(rows * self.sizes[0])
-        self.plan[at.Y_AT] = place(rows * self.sizes[-1])
-        self.plan[at.GRADIENT_AT] = place(self.parameters)
+        self.plan[at.X_AT] = place(packed * self.sizes[0])
+        self.plan[at.Y_AT] = place(packed * self.sizes[-1])
+        self.plan[at.GRADIENT_AT] = place(self.padded)
+        self.plan[at.SUMS_AT] = place(self.padded * PADDING)
+        self.plan[at.P_AT] = place(packed * self.sizes[-1])
         deltas = [place(rows * max(self.sizes[1:])) for _ in range(2)]
         for index, record in enumerate(self.records):
             fan_in, fan_out = int(record[at.FAN_IN]), int(record[at.FAN_OUT])
             record[at.A_AT] = place(rows * fan_out)
             record[at.Z_AT] = place(rows * fan_out) if record[at.ACTIVATION] in (GELU, SILU) else record[at.A_AT]
             record[at.D_AT] = deltas[index % 2]
-            record[at.TRANSPOSED_AT] = place(-(-fan_out // per_line) * per_line * fan_in) if fan_out > 1 else 0
+            record[at.TRANSPOSED_AT] = place(-(-fan_out // PADDING) * PADDING * fan_in) if fan_out > 1 else 0
         self.buffer = aligned(end, self.dtype)
-        self.capacity = rows
+        self.capacity, self.packed = rows, packed

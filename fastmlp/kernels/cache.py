@@ -1,15 +1,16 @@
 """Where compiled code is kept between processes.
 
-Numba's own cache keys a function by its own source file: an edited helper leaves stale machine code behind an unchanged
-caller. Here every key is the whole package's source, with the versions and settings that shape the code, and it names the
-folder, so old entries are simply never looked at. A damaged entry is a miss. A folder that others may write to is refused,
-since entries are pickles and machine code; without a usable folder everything is compiled in memory.
+Numba's own cache keys a function by its own source file: an edited helper leaves stale machine code behind an
+unchanged caller. Here every key is the whole package's source, with the versions and settings that shape the code, and
+it names the folder, so old entries are simply never looked at. A damaged entry is a miss. A folder that others may
+write to is refused, since entries are pickles and machine code; without a usable one all is compiled in memory.
 """
 
 import hashlib
 import os
 import stat
 import sys
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,20 @@ from fastmlp.kernels.tile import FEATURES
 @lru_cache(maxsize=1)
 def package_key() -> str:
     """A hash of all that decides what the package compiles to."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    if not sources:  # a frozen application has none: nothing would tell its versions apart
+        raise FileNotFoundError(__file__)
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sources:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     settings = (numba.__version__, llvmlite.__version__, config.CPU_NAME, sorted(FEATURES), config.BOUNDSCHECK)
     digest.update(repr((*settings, config.OPT, sys.version_info[:2])).encode())
     return digest.hexdigest()[:24]
+
+
+@lru_cache
+def _file_key(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _root() -> Path:
@@ -49,42 +58,44 @@ def cache_folder() -> Path | None:
     """The folder of this version's compiled code, made if need be; None where there is no safe place for it."""
     try:
         folder = _root() / "fastmlp" / package_key()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.parent.parent.mkdir(parents=True, exist_ok=True)
+        for path in (folder.parent, folder):
+            path.mkdir(mode=0o700, exist_ok=True)
+            if os.name == "posix":
+                status = path.stat()
+                if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                    return None
         probe = folder / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
-        status = folder.stat()
-        if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
-            return None
     except (OSError, RuntimeError):
         return None
     return folder
 
 
 class _Locator(_CacheLocator):
-    def __init__(self, py_func: Any, py_file: str) -> None:
+    def __init__(self, py_func: Any) -> None:
+        self._py_file = py_func.__code__.co_filename
         self._line = py_func.__code__.co_firstlineno
 
     def get_cache_path(self) -> str:
         return str(cache_folder())
 
     def get_source_stamp(self) -> str:
-        return package_key()
+        """Of a function outside the package, such as a test's, the folder's name says nothing: its own file does."""
+        return _file_key(self._py_file)
 
     def get_disambiguator(self) -> str:
         return str(self._line)
 
-    @classmethod
-    def from_function(cls, py_func: Any, py_file: str) -> "_Locator":
-        return cls(py_func, py_file)
-
 
 class _Implementation(CompileResultCacheImpl):
-    _locator_classes = [_Locator]
-
-    @classmethod
-    def get_locator_classes(cls) -> list[type]:
-        return cls._locator_classes
+    def __init__(self, py_func: Any) -> None:
+        # Not Numba's own, which lets NUMBA_CACHE_LOCATOR_CLASSES put the entries elsewhere.
+        self._lineno = py_func.__code__.co_firstlineno
+        self._locator = _Locator(py_func)
+        name = f"{Path(py_func.__code__.co_filename).stem}.{py_func.__qualname__}"
+        self._filename_base = self.get_filename_base(name, sys.abiflags if hasattr(sys, "abiflags") else "")
 
 
 class PackageCache(FunctionCache):
@@ -92,15 +103,23 @@ class PackageCache(FunctionCache):
 
     _impl_class = _Implementation
 
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        # Numba's own hashes the pickled closure, and a closure over a compiled function pickles differently each time.
+        return sig, codegen.magic_tuple()
+
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
             return super().load_overload(sig, target_context)
         except Exception:  # a damaged file raises anything that unpickling can raise
-            self.flush()
+            self._forget()
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
             super().save_overload(sig, data)
         except Exception:  # a damaged index, a full or vanished disk: compiled code in memory is as good
+            self._forget()
+
+    def _forget(self) -> None:
+        with suppress(OSError):
             self.flush()

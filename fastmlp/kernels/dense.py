@@ -12,7 +12,8 @@ from fastmlp.kernels.activation import IDENTITY, RELU, SOFTMAX, activate, multip
 from fastmlp.kernels.arithmetic import fma, sum_rows, total, transposed
 from fastmlp.kernels.jit import Int, Pointer, entry, kernel
 from fastmlp.kernels.pointer import pointer
-from fastmlp.kernels.product import ADD, BIAS, GATE, RELU as CLIP, TALL, product
+from fastmlp.kernels.product import ADD, BIAS, GATE, TALL, product
+from fastmlp.kernels.product import RELU as CLIP
 from fastmlp.kernels.tile import lanes, load, load_square, splat, store
 
 # Activations other than relu take a second pass over rows that are still in the first-level cache: 2 to 5 % slower than in the
@@ -286,7 +287,5 @@ def dense_backward_inputs(d: Any, w: Any, activation: int, a: Any, scratch: Any,
     if fan_in == 0 or fan_out == 0:
         return 1
     transpose(pointer(w), pointer(scratch), fan_in, fan_out)
-    layer_backward_inputs(
-        activation, pointer(d), pointer(scratch), pointer(a), pointer(dx), rows, fan_in, fan_out
-    )
+    layer_backward_inputs(activation, pointer(d), pointer(scratch), pointer(a), pointer(dx), rows, fan_in, fan_out)
     return 0

@@ -14,7 +14,7 @@ import inspect
 from _thread import interrupt_main
 from collections.abc import Callable
 from threading import RLock
-from typing import Any
+from typing import Any, TypeVar
 
 import llvmlite.binding as llvm
 from llvmlite import ir
@@ -37,16 +37,20 @@ Double = float  # a float64 number, whatever the kernel's dtype
 # variants round differently, and the kernels write their fused operations out. `nogil`: others may run meanwhile.
 POLICY: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 
+F = TypeVar("F", bound=Callable[..., Any])
 _KERNELS: dict[int, tuple["Kernel", types.Float]] = {}
 _LOCK = RLock()
 
 
-inlined = quiet if INTERPRETED else njit(**POLICY)  # a helper that is part of each kernel that calls it
+def inlined(function: F) -> F:
+    """A helper that becomes part of each kernel that calls it."""
+    compiled: Any = quiet(function) if INTERPRETED else njit(**POLICY)(function)
+    return compiled
 
 
-def entry(function: Callable[..., Any]) -> Any:
+def entry(function: F) -> F:
     """Compile for calls from Python (and from users' own compiled code)."""
-    dispatcher = inlined(function)
+    dispatcher: Any = inlined(function)
     if not INTERPRETED and cache_folder() is not None:
         dispatcher._cache = PackageCache(function)
     return dispatcher
@@ -61,7 +65,7 @@ class Kernel:
         self.names = list(parameters.parameters)
         self.marks = [function.__annotations__[name] for name in self.names]
         self.result = function.__annotations__.get("return")
-        self.dispatcher = entry(function)
+        self.dispatcher: Any = entry(function)
         self.addresses: dict[types.Float, int] = {}
 
     def signature(self, dtype: types.Float) -> Any:
@@ -162,7 +166,7 @@ def _callable(kernel: Kernel, function: Callable[..., Any]) -> Any:
     return intrinsic(define)
 
 
-def kernel(function: Callable[..., Any]) -> Any:
+def kernel(function: F) -> F:
     """Make a function a kernel, compiled when it first runs: nobody waits for code that his network does not use."""
     if INTERPRETED:
         return quiet(function)

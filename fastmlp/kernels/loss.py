@@ -12,7 +12,7 @@ from typing import Any
 
 from fastmlp.kernels.arithmetic import fabs, first_columns, fma, largest, maximum, minimum, total, where
 from fastmlp.kernels.jit import Double, Int, Pointer, inlined, kernel
-from fastmlp.kernels.math import exp, log, sigmoid
+from fastmlp.kernels.math import exp, log, log_normal, sigmoid
 from fastmlp.kernels.tile import lanes, load, splat, store
 
 Tile = Any
@@ -37,7 +37,11 @@ def is_cross_entropy(code: int) -> bool:
 
 
 def _elementwise(name: str, value: Callable[[Tile, Tile], Tile], slope: Callable[[Tile, Tile], Tile]) -> Callable[..., Any]:
-    """The kernel that sums value(p, y) and writes d = slope(p, y) * scale."""
+    """The kernel that sums value(p, y) and writes d = slope(p, y) * scale.
+
+    p is read and d written in whole registers, d's last one with zeros beyond `count`: a load soon after a masked store would
+    wait for it to reach the cache.
+    """
 
     def loss(p: Pointer, y: Pointer, d: Pointer, count: Int, scale: Double) -> Double:
         step = lanes(p)
@@ -46,10 +50,11 @@ def _elementwise(name: str, value: Callable[[Tile, Tile], Tile], slope: Callable
             sums = splat(p, 0.0, 1, 1)
             for i in range(start, min(start + RUN * step, count), step):
                 left = count - i
-                a = load(p + i, 0, 1, 1, left)
+                a = load(p + i, 0, 1, 1, None)
                 b = load(y + i, 0, 1, 1, left)
-                sums = sums + where(first_columns(a, left), value(a, b), 0.0)
-                store(slope(a, b) * scale, d + i, 0, left)
+                valid = first_columns(a, left)
+                sums = sums + where(valid, value(a, b), 0.0)
+                store(where(valid, slope(a, b) * scale, 0.0), d + i, 0, None)
             result += total(sums)
         return result
 
@@ -91,17 +96,46 @@ def _huber_slope(p: Tile, y: Tile) -> Tile:
 
 
 @inlined
-def _bce(z: Tile, y: Tile) -> Tile:
-    p = sigmoid(z)
-    return 0.0 - (y * log(p + 1e-8) + (1.0 - y) * log(1.0 - p + 1e-8))
+def hard_bce(p: Tile, y: Tile) -> Tile:
+    """-(y log(p + 1e-8) + (1 - y) log(1 - p + 1e-8)) where y is 0 or 1: one logarithm."""
+    return 0.0 - log_normal(where(y > 0.5, p, 1.0 - p) + 1e-8)
 
 
 @inlined
-def _bce_slope(z: Tile, y: Tile) -> Tile:
-    return sigmoid(z) - y
+def soft_bce(p: Tile, y: Tile) -> Tile:
+    """The same for any y."""
+    return 0.0 - (y * log_normal(p + 1e-8) + (1.0 - y) * log_normal(1.0 - p + 1e-8))
 
 
-bce = _elementwise("bce", _bce, _bce_slope)
+@kernel
+def bce(z: Pointer, y: Pointer, d: Pointer, count: Int, scale: Double) -> Double:
+    """Sum of -(y log(p + 1e-8) + (1 - y) log(1 - p + 1e-8)), p = sigmoid(z); d = (p - y) * scale.
+
+    Where all y are 0 or 1, as they are almost always, one logarithm tells the loss.
+    """
+    step = lanes(z)
+    result = 0.0
+    for start in range(0, count, RUN * step):
+        stop = min(start + RUN * step, count)
+        sums = splat(z, 0.0, 1, 1)
+        soft = splat(z, 0.0, 1, 1)
+        for i in range(start, stop, step):
+            p = sigmoid(load(z + i, 0, 1, 1, None))
+            target = load(y + i, 0, 1, 1, stop - i)
+            valid = first_columns(p, stop - i)
+            store(where(valid, (p - target) * scale, 0.0), d + i, 0, None)
+            soft = fma(target, 1.0 - target, soft)
+            sums = sums + where(valid, hard_bce(p, target), 0.0)
+        if total(soft) != 0.0:
+            sums = splat(z, 0.0, 1, 1)
+            for i in range(start, stop, step):
+                p = sigmoid(load(z + i, 0, 1, 1, None))
+                target = load(y + i, 0, 1, 1, stop - i)
+                sums = sums + where(first_columns(p, stop - i), soft_bce(p, target), 0.0)
+        result += total(sums)
+    return result
+
+
 mse = _elementwise("mse", _mse, _mse_slope)
 mae = _elementwise("mae", _mae, _mae_slope)
 huber = _elementwise("huber", _huber, _huber_slope)
@@ -182,9 +216,7 @@ def cross_entropy_rows(z: Pointer, y: Pointer, d: Pointer, rows: Int, columns: I
 
 
 @kernel
-def evaluate(
-    code: Int, p: Pointer, y: Pointer, d: Pointer, rows: Int, columns: Int, scale: Double
-) -> Double:
+def evaluate(code: Int, p: Pointer, y: Pointer, d: Pointer, rows: Int, columns: Int, scale: Double) -> Double:
     """The loss named by `code`, summed, with its gradient times `scale` in d."""
     count = rows * columns
     if code == BCE:

@@ -7,7 +7,7 @@ The table is a header and one record a layer. Offsets count elements: into the f
 LAYERS = 0  # number of layers
 LOSS = 1  # code of the loss
 OPTIMIZER = 2  # code of the optimiser
-PARAMETERS = 3  # number of parameters
+PARAMETERS = 3  # number of parameters, rounded up to whole registers
 BLOCK = 4  # rows that go through the whole net together
 X_AT = 5  # rows of a shuffled block's inputs
 Y_AT = 6  # the same for its targets
@@ -17,7 +17,10 @@ BATCH = 9  # rows of a minibatch
 EPOCHS = 10  # epochs to run
 TARGETS = 11  # numbers in a row of targets
 SHUFFLE = 12  # 1: visit the rows in a new random order each epoch
-HEADER = 13
+NARROW = 13  # 1: the batch lies on the lanes
+SUMS_AT = 14  # then, a register for each parameter's gradient
+P_AT = 15  # and the outputs of its batch
+HEADER = 16
 
 FAN_IN = 0
 FAN_OUT = 1

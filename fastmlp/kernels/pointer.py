@@ -1,8 +1,8 @@
 """Pointers: how a kernel walks an array.
 
-A `Pointer` is an address into an array of one dtype, with `p + n`, `p[i]` and `p[i] = v`. It is one machine word where an
-array is seven, carries no reference count, and so costs neither registers nor atomics in the hot loops. Under
-``NUMBA_BOUNDSCHECK=1`` it carries the bounds of its array too, and each access is checked against them: the tests run that way.
+A `Pointer` is an address into an array of one dtype, with `p + n`, `p[i]` and `p[i] = v`. It is one machine word where
+an array is seven, carries no reference count, and so costs neither registers nor atomics in the hot loops. Under
+``NUMBA_BOUNDSCHECK=1`` it carries the bounds of its array too, and each access is checked against them.
 """
 
 import operator
@@ -12,9 +12,11 @@ from llvmlite import ir
 from numba import types
 from numba.core import config
 from numba.core.datamodel import models, register_default
+from numba.core.errors import TypingError
 from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic
+
+from fastmlp.kernels.interpreted import intrinsic
 
 CHECKED = bool(config.BOUNDSCHECK)
 WORD = ir.IntType(64)
@@ -59,9 +61,7 @@ def offset(builder: ir.IRBuilder, kind: PointerType, value: ir.Value, count: ir.
     return builder.insert_value(value, builder.add(at, step), 0)
 
 
-def address(
-    context: Any, builder: ir.IRBuilder, kind: PointerType, value: ir.Value, count: ir.Value | None = None
-) -> ir.Value:
+def address(context: Any, builder: ir.IRBuilder, kind: PointerType, value: ir.Value, count: ir.Value | None = None) -> ir.Value:
     """The machine address, for an access to `count` elements from there on (one, if None).
 
     In checked mode an access outside the array raises IndexError.
@@ -70,9 +70,7 @@ def address(
         return value
     at, first, last = (builder.extract_value(value, i) for i in range(3))
     size = builder.mul(WORD(1) if count is None else count, WORD(kind.dtype.bitwidth // 8))
-    outside = builder.or_(
-        builder.icmp_signed("<", at, first), builder.icmp_signed(">", builder.add(at, size), last)
-    )
+    outside = builder.or_(builder.icmp_signed("<", at, first), builder.icmp_signed(">", builder.add(at, size), last))
     bad = builder.and_(outside, builder.icmp_signed(">", size, WORD(0)))
     with builder.if_then(bad, likely=False):
         context.call_conv.return_user_exc(builder, IndexError, ("a kernel left its array",))
@@ -82,6 +80,8 @@ def address(
 @intrinsic
 def pointer(typingctx: Any, array: Any) -> Any:
     """The address of a contiguous array's first element."""
+    if not isinstance(array, types.Array) or array.layout == "A":
+        raise TypingError("a kernel needs a contiguous array")
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         data = context.make_array(sig.args[0])(context, builder, args[0])

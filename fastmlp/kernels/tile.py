@@ -1,8 +1,9 @@
 """Tile: a block of SIMD registers as a Numba value.
 
 A `Tile` has `rows` x `vectors` registers of `lanes` numbers: `rows` rows, `vectors * lanes` columns. Its operations are
-intrinsics (memory here, arithmetic in its own file), so kernels are written in Python and LLVM keeps the registers in registers. Shapes (`rows`, `vectors`) are
-literals; `columns` is None for a full tile, or the number of valid columns, the others being neither read nor written.
+intrinsics (memory here, arithmetic in its own file), so kernels are written in Python and LLVM keeps the registers in
+registers. Shapes (`rows`, `vectors`) are literals; `columns` is None for a full tile, or the number of valid columns,
+from 0 to any, the others being neither read nor written.
 """
 
 from collections.abc import Sequence
@@ -12,32 +13,38 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
 from numba.core import config
+from numba.core.codegen import get_host_cpu_features
 from numba.core.datamodel import models, register_default
-from numba.extending import intrinsic
 
-from fastmlp.kernels.pointer import WORD, PointerType, address, element, offset
+from fastmlp.kernels import interpreted
+from fastmlp.kernels.interpreted import INTERPRETED, intrinsic
+from fastmlp.kernels.pointer import CHECKED, WORD, PointerType, address, element, offset
 
 BIT = ir.IntType(1)
 INT32 = ir.IntType(32)
 
 
 def _features() -> set[str]:
-    """The target's features: Numba's own settings win over the host's, as they do in Numba."""
-    if config.CPU_FEATURES is not None:
-        return {name for name in str(config.CPU_FEATURES).split(",") if name.startswith("+")}
-    if config.CPU_NAME in (None, "host"):
-        return {"+" + name for name, on in llvm.get_host_cpu_features().items() if on}
-    return set()
+    """The features that the code may use: those named to Numba, else the host's.
+
+    Of a CPU that is only named (``NUMBA_CPU_NAME``) they are unknown here: it gets the least, which always runs.
+    """
+    named = config.CPU_FEATURES
+    if named is None:
+        named = get_host_cpu_features() if config.CPU_NAME is None else ""
+    return {name for name in named.split(",") if name.startswith("+")}
 
 
 FEATURES = _features()
+ARM = llvm.get_process_triple().startswith(("aarch64", "arm64"))
 AVX512 = {"+avx512f", "+avx512vl", "+avx512dq"} <= FEATURES
-VECTOR_BYTES = 64 if AVX512 else 32 if {"+avx2", "+fma"} <= FEATURES else 16
+AVX2 = {"+avx2", "+fma"} <= FEATURES
+VECTOR_BYTES = interpreted.VECTOR_BYTES if INTERPRETED else 64 if AVX512 else 32 if AVX2 else 16
+# Without the instruction LLVM calls the C library for each lane: multiply and add, rounded twice, are the lesser evil.
+FMA = ARM or "+fma" in FEATURES
 # AVX-512 has 32 registers: 24 accumulators and the operands (12x2: 166 against 8x2's 145 GFLOP/s at k=784). With 16
 # registers 6x2 leaves four for the operands. NEON has 32 of 128 bits, and the same 24 accumulators fit.
-ROWS = 12 if AVX512 or "+neon" in FEATURES else 6
-# Without a hardware mask LLVM expands a masked access into a branch a lane; below, lanes are then moved one by one.
-MASKS = VECTOR_BYTES > 16
+ROWS = 12 if AVX512 or ARM else 6
 
 
 class TileType(types.Type):
@@ -114,6 +121,13 @@ def splat_vector(builder: ir.IRBuilder, kind: ir.VectorType, scalar: ir.Value) -
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(INT32, kind.count), [0] * kind.count))
 
 
+def multiply_add(builder: ir.IRBuilder, tile: TileType, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+    """a * b + c on registers, rounded once where the target can."""
+    if FMA:
+        return call_llvm(builder, f"llvm.fma.{tile.suffix}", tile.vector, [a, b, c])
+    return builder.fadd(builder.fmul(a, b), c)
+
+
 def lane_mask(builder: ir.IRBuilder, tile: TileType, vector: int, columns: ir.Value) -> ir.Value:
     """Bits of the lanes of the tile's `vector`-th register that lie before `columns`."""
     narrow = ir.VectorType(INT32, tile.lanes)
@@ -130,42 +144,23 @@ def _masks(builder: ir.IRBuilder, tile: TileType, kind: Any, columns: ir.Value) 
 
 def _load(builder: ir.IRBuilder, tile: TileType, place: ir.Value, mask: ir.Value | None) -> ir.Value:
     size = tile.dtype.bitwidth // 8
+    at = builder.bitcast(place, ir.PointerType(tile.vector))
     if mask is None:
-        value = builder.load(builder.bitcast(place, ir.PointerType(tile.vector)))
+        value = builder.load(at)
         value.align = size
         return value
-    zero = ir.Constant(tile.vector, None)
-    if MASKS:
-        at = builder.bitcast(place, ir.PointerType(tile.vector))
-        return call_llvm(builder, f"llvm.masked.load.{tile.suffix}.p0", tile.vector, [at, INT32(size), mask, zero])
-    value = zero
-    for i in range(tile.lanes):
-        valid = builder.extract_element(mask, INT32(i))
-        at = builder.gep(place, [builder.select(valid, WORD(i), WORD(0))])
-        with builder.if_else(valid) as (then, otherwise):
-            with then:
-                loaded = builder.load(at)
-                then_block = builder.block
-            with otherwise:
-                otherwise_block = builder.block
-        number = builder.phi(element(tile.dtype))
-        number.add_incoming(loaded, then_block)
-        number.add_incoming(ir.Constant(element(tile.dtype), 0.0), otherwise_block)
-        value = builder.insert_element(value, number, INT32(i))
-    return value
+    # Where the target has no masked access LLVM makes a branch for each lane.
+    terms = [at, INT32(size), mask, ir.Constant(tile.vector, None)]
+    return call_llvm(builder, f"llvm.masked.load.{tile.suffix}.p0", tile.vector, terms)
 
 
 def _store(builder: ir.IRBuilder, tile: TileType, value: ir.Value, place: ir.Value, mask: ir.Value | None) -> None:
     size = tile.dtype.bitwidth // 8
+    at = builder.bitcast(place, ir.PointerType(tile.vector))
     if mask is None:
-        builder.store(value, builder.bitcast(place, ir.PointerType(tile.vector))).align = size
-    elif MASKS:
-        at = builder.bitcast(place, ir.PointerType(tile.vector))
-        call_llvm(builder, f"llvm.masked.store.{tile.suffix}.p0", ir.VoidType(), [value, at, INT32(size), mask])
+        builder.store(value, at).align = size
     else:
-        for i in range(tile.lanes):
-            with builder.if_then(builder.extract_element(mask, INT32(i))):
-                builder.store(builder.extract_element(value, INT32(i)), builder.gep(place, [WORD(i)]))
+        call_llvm(builder, f"llvm.masked.store.{tile.suffix}.p0", ir.VoidType(), [value, at, INT32(size), mask])
 
 
 def _columns_type(columns: Any) -> Any:
@@ -176,7 +171,9 @@ def _row(
     context: Any, builder: ir.IRBuilder, tile: TileType, kind: PointerType, base: ir.Value, columns: ir.Value | None
 ) -> list[ir.Value]:
     """Addresses of one row's registers, checked as a whole."""
-    count = WORD(tile.vectors * tile.lanes) if columns is None else columns
+    count = WORD(tile.vectors * tile.lanes)
+    if CHECKED and columns is not None:
+        count = builder.select(builder.icmp_signed("<", columns, count), columns, count)
     start = address(context, builder, kind, base, count)
     return [builder.gep(start, [WORD(v * tile.lanes)]) for v in range(tile.vectors)]
 
@@ -277,7 +274,7 @@ def store(typingctx: Any, tile: Any, base: Any, stride: Any, columns: Any) -> An
 
 @intrinsic
 def outer_add(typingctx: Any, tile: Any, x: Any, stride: Any, w: Any, columns: Any) -> Any:
-    """tile[r, :] + x[r * stride] * w[:]: `rows * vectors` fused multiply-adds."""
+    """tile[r, :] + x[r * stride] * w[:]: `rows * vectors` multiply-adds."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         acc, base, step, row, columns = args
@@ -292,7 +289,7 @@ def outer_add(typingctx: Any, tile: Any, x: Any, stride: Any, w: Any, columns: A
             for v in range(tile.vectors):
                 i = r * tile.vectors + v
                 terms = [factor, weights[v], builder.extract_value(acc, i)]
-                acc = builder.insert_value(acc, call_llvm(builder, f"llvm.fma.{tile.suffix}", tile.vector, terms), i)
+                acc = builder.insert_value(acc, multiply_add(builder, tile, *terms), i)
         return acc
 
     return tile(tile, x, types.intp, w, _columns_type(columns)), codegen

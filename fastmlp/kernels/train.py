@@ -12,29 +12,27 @@ from fastmlp.kernels.dense import (
     layer_forward,
     transpose,
 )
-from fastmlp.kernels.jit import Double, Doubles, Int, Integers, Pointer, entry, inlined, kernel
+from fastmlp.kernels.epoch import begin, end
+from fastmlp.kernels.jit import Double, Doubles, Int, Integers, Pointer, entry, kernel
 from fastmlp.kernels.loss import evaluate, from_logits, is_cross_entropy
+from fastmlp.kernels.narrow import narrow_batches
 from fastmlp.kernels.plan import (
     A_AT,
     ACTIVATION,
-    BATCH,
     BIASES,
     BLOCK,
     CURSOR,
     D_AT,
-    EPOCH,
-    EPOCHS,
     FAN_IN,
     FAN_OUT,
     GRADIENT_AT,
     HEADER,
     LAYERS,
     LOSS,
+    NARROW,
     OPTIMIZER,
     PARAMETERS,
-    RANDOM,
     RECORD,
-    SAMPLES,
     SHUFFLE,
     STEP,
     TARGETS,
@@ -48,13 +46,9 @@ from fastmlp.kernels.pointer import pointer
 from fastmlp.kernels.tile import lanes, load, store
 from fastmlp.kernels.update import update
 
-GOLDEN, MIX_1, MIX_2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
-
 
 @kernel
-def forward(
-    plan: Integers, params: Pointer, work: Pointer, x: Pointer, out: Pointer, rows: Int, logits: Int
-) -> None:
+def forward(plan: Integers, params: Pointer, work: Pointer, x: Pointer, out: Pointer, rows: Int, logits: Int) -> None:
     """All layers over `rows` rows of x; the last layer's outputs go to `out`, without their activation if `logits`."""
     count = plan[LAYERS]
     for index in range(count):
@@ -66,9 +60,7 @@ def forward(
             if logits:
                 code = IDENTITY
         z = work + layer[Z_AT]
-        layer_forward(
-            code, x, params + layer[WEIGHTS], params + layer[BIASES], z, to, rows, layer[FAN_IN], layer[FAN_OUT]
-        )
+        layer_forward(code, x, params + layer[WEIGHTS], params + layer[BIASES], z, to, rows, layer[FAN_IN], layer[FAN_OUT])
         x = to
 
 
@@ -173,26 +165,6 @@ def gradient(
     return result / terms
 
 
-@inlined
-def _random(state: Integers) -> int:
-    """The next number of splitmix64 (Steele, Lea and Flood, 2014), its upper 32 bits."""
-    state[RANDOM] = state[RANDOM] + GOLDEN
-    z = state[RANDOM]
-    z = (z ^ ((z >> 30) & 0x3FFFFFFFF)) * MIX_1
-    z = (z ^ ((z >> 27) & 0x1FFFFFFFFF)) * MIX_2
-    return ((z ^ ((z >> 31) & 0x1FFFFFFFF)) >> 32) & 0xFFFFFFFF
-
-
-@kernel
-def shuffle(x: Pointer, order: Integers, state: Integers, count: Int) -> None:
-    """A random permutation of `order` (Fisher and Yates); x only tells the dtype."""
-    for i in range(count - 1, 0, -1):
-        j = (_random(state) * (i + 1)) >> 32
-        kept = order[i]
-        order[i] = order[j]
-        order[j] = kept
-
-
 @kernel
 def batches(
     plan: Integers,
@@ -208,31 +180,24 @@ def batches(
     count: Int,
 ) -> None:
     """At most `count` steps of training, from where `state` says; losses[e] gathers the mean loss of epoch e."""
-    samples = plan[SAMPLES]
+    if plan[NARROW]:
+        narrow_batches(plan, hyper, params, moments, work, x, y, order, state, losses, count)
+        return
     shuffled = plan[SHUFFLE]
-    fan_in = plan[HEADER + FAN_IN]
     grads = work + plan[GRADIENT_AT]
     for _ in range(count):
-        if state[EPOCH] >= plan[EPOCHS]:
-            return
         start = state[CURSOR]
-        if shuffled and start == 0:
-            shuffle(params, order, state, samples)
-        rows = min(plan[BATCH], samples - start)
+        rows = begin(plan, params, order, state)
+        if rows == 0:
+            return
         xs = x
         ys = y
         if not shuffled:
-            xs = x + start * fan_in
+            xs = x + start * plan[HEADER + FAN_IN]
             ys = y + start * plan[TARGETS]
         loss = gradient(plan, params, work, xs, ys, order + start, shuffled, rows, grads, params, 0)
-        state[STEP] = state[STEP] + 1
         update(plan[OPTIMIZER], params, grads, moments, hyper, plan[PARAMETERS], state[STEP])
-        losses[state[EPOCH]] = losses[state[EPOCH]] + loss * (rows / samples)
-        start += rows
-        if start == samples:
-            start = 0
-            state[EPOCH] = state[EPOCH] + 1
-        state[CURSOR] = start
+        end(plan, state, losses, rows, loss)
 
 
 @entry
@@ -276,9 +241,7 @@ def evaluate_gradient(plan: Any, params: Any, work: Any, x: Any, y: Any, order: 
 @entry
 def apply_gradient(plan: Any, hyper: Any, params: Any, moments: Any, grads: Any, step: int) -> None:
     """`update` for arrays."""
-    update(
-        plan[OPTIMIZER], pointer(params), pointer(grads), pointer(moments), pointer(hyper), plan[PARAMETERS], step
-    )
+    update(plan[OPTIMIZER], pointer(params), pointer(grads), pointer(moments), pointer(hyper), plan[PARAMETERS], step)
 
 
 @entry

@@ -1,10 +1,14 @@
-"""Optimiser steps over the flat parameter vector."""
+"""Optimiser steps over the flat parameter vector.
+
+`count` is a multiple of the lanes: the vectors end in zeros, which stay zeros, so that no access needs a mask (a load soon
+after a masked store would wait for it to reach the cache).
+"""
 
 from __future__ import annotations
 
 from math import sqrt as scalar_sqrt
 
-from fastmlp.kernels.arithmetic import fma, sqrt
+from fastmlp.kernels.arithmetic import sqrt
 from fastmlp.kernels.jit import Doubles, Int, Pointer, kernel
 from fastmlp.kernels.tile import lanes, load, store
 
@@ -20,12 +24,11 @@ def sgd(params: Pointer, grads: Pointer, hyper: Doubles, count: Int) -> None:
     rate = 0.0 - hyper[LR]
     decay = hyper[WEIGHT_DECAY]
     for i in range(0, count, lanes(params)):
-        left = count - i
-        p = load(params + i, 0, 1, 1, left)
-        g = load(grads + i, 0, 1, 1, left)
+        p = load(params + i, 0, 1, 1, None)
+        g = load(grads + i, 0, 1, 1, None)
         if decay != 0.0:
             g = g + p * decay
-        store(p + g * rate, params + i, 0, left)
+        store(p + g * rate, params + i, 0, None)
 
 
 @kernel
@@ -36,15 +39,14 @@ def sgd_momentum(params: Pointer, grads: Pointer, velocity: Pointer, hyper: Doub
     decay = hyper[WEIGHT_DECAY]
     nesterov = hyper[NESTEROV] != 0.0
     for i in range(0, count, lanes(params)):
-        left = count - i
-        p = load(params + i, 0, 1, 1, left)
-        g = load(grads + i, 0, 1, 1, left)
+        p = load(params + i, 0, 1, 1, None)
+        g = load(grads + i, 0, 1, 1, None)
         g = g + p * decay
-        v = load(velocity + i, 0, 1, 1, left) * momentum + g
-        store(v, velocity + i, 0, left)
+        v = load(velocity + i, 0, 1, 1, None) * momentum + g
+        store(v, velocity + i, 0, None)
         if nesterov:
             v = g + v * momentum
-        store(p + v * rate, params + i, 0, left)
+        store(p + v * rate, params + i, 0, None)
 
 
 @kernel
@@ -61,21 +63,18 @@ def adam(params: Pointer, grads: Pointer, first: Pointer, second: Pointer, hyper
     epsilon = hyper[EPSILON]
     decay = hyper[WEIGHT_DECAY]
     for i in range(0, count, lanes(params)):
-        left = count - i
-        p = load(params + i, 0, 1, 1, left)
-        g = load(grads + i, 0, 1, 1, left)
+        p = load(params + i, 0, 1, 1, None)
+        g = load(grads + i, 0, 1, 1, None)
         g = g + p * decay
-        m = load(first + i, 0, 1, 1, left) * beta1 + g * (1.0 - beta1)
-        v = load(second + i, 0, 1, 1, left) * beta2 + g * g * (1.0 - beta2)
-        store(m, first + i, 0, left)
-        store(v, second + i, 0, left)
-        store(p + m * rate / (sqrt(v) * root + epsilon), params + i, 0, left)
+        m = load(first + i, 0, 1, 1, None) * beta1 + g * (1.0 - beta1)
+        v = load(second + i, 0, 1, 1, None) * beta2 + g * g * (1.0 - beta2)
+        store(m, first + i, 0, None)
+        store(v, second + i, 0, None)
+        store(p + m * rate / (sqrt(v) * root + epsilon), params + i, 0, None)
 
 
 @kernel
-def update(
-    code: Int, params: Pointer, grads: Pointer, moments: Pointer, hyper: Doubles, count: Int, t: Int
-) -> None:
+def update(code: Int, params: Pointer, grads: Pointer, moments: Pointer, hyper: Doubles, count: Int, t: Int) -> None:
     """One step, the t-th, of the optimiser named by `code`; `moments` holds 0, 1 or 2 vectors as long as `params`."""
     if code == ADAM:
         adam(params, grads, moments, moments + count, hyper, count, t)

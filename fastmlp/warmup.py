@@ -1,0 +1,52 @@
+"""Compiling at a moment of one's choosing."""
+
+import numpy as np
+
+from fastmlp.activations import ACTIVATIONS
+from fastmlp.losses import LOSSES
+from fastmlp.model import Model
+from fastmlp.optimizers import SGD, Adam
+
+
+def warmup(dtype: str | None = None) -> None:
+    """Compile every kernel, or load it from the cache.
+
+    Otherwise each is compiled when it first runs: nothing compiles at import.
+
+    Parameters
+    ----------
+    dtype : {"float64", "float32"} or None
+        None: both.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If dtype is another.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> fastmlp.warmup("float32")
+    """
+    for one in ("float64", "float32") if dtype is None else (dtype,):
+        _warm_networks(one)
+
+
+def _warm_networks(dtype: str) -> None:
+    rows, width = 17, 60  # meets the tiles' every shape: whole and masked, of all heights
+    X = np.zeros((rows, width))
+    for name in ACTIVATIONS:
+        hidden, last = ("relu", "softmax") if name == "softmax" else (name, "identity")
+        model = Model([width, width, width, 2], [hidden, hidden, last], dtype=dtype)
+        model.backward(X, X[:, :2])
+        model.predict(X)
+    for loss in LOSSES:
+        for sizes in ([width, width, 2], [width, 1], [2, 2, 2]):
+            model = Model(sizes, loss=loss, dtype=dtype)
+            x, y = X[:, : sizes[0]], X[:, : sizes[-1]]
+            for optimizer in (SGD(), SGD(momentum=0.9), Adam()):
+                model.fit(x, y, batch_size=rows - 1, optimizer=optimizer)
+            if loss == "cross_entropy":
+                model.fit(x, np.zeros(rows, int))
+            model.loss(x, y)
+            model.apply_gradient(model.gradient(x, y)[1])

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from itertools import product as pairings
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from fastmlp.kernels.interpreted import INTERPRETED
+from fastmlp.kernels.jit import inlined
+from fastmlp.kernels.pointer import pointer
+from fastmlp.kernels.product import ADD, BIAS, GATE, RELU, product
+
+pytestmark = pytest.mark.small
+
+Array = np.ndarray[Any, Any]
+
+SIZES = (1, 3, 17, 33) if INTERPRETED else (1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 64, 100)
+MODES = {
+    "plain": 0,
+    "bias": BIAS,
+    "add": ADD,
+    "relu": RELU,
+    "gate": GATE,
+    "bias relu": BIAS + RELU,
+    "add relu": ADD + RELU,
+    "bias gate": BIAS + GATE,
+    "add gate": ADD + GATE,
+}
+CANARY = -99
+MARGIN = 5
+
+
+@inlined
+def _product(
+    x: Any, strides: Any, w: Any, w_step: int, bias: Any, gate: Any, out: Any, out_row: int, mode: int, shape: Any
+) -> None:
+    places = pointer(bias), pointer(gate), pointer(out)
+    product(pointer(x), *strides, pointer(w), w_step, *places, out_row, mode, *shape)
+
+
+def _run(x: Array, w: Array, bias: Array, gate: Array, start: Array, mode: int, layout: int = 0) -> Array:
+    """The product of x and w, laid out in memory in one of several ways; `gate` and `start` have its shape."""
+    (rows, depth), columns = x.shape, w.shape[1]
+    frame = np.full((rows + 1, columns + MARGIN), CANARY, x.dtype)
+    frame[:rows, :columns] = start
+    gates = np.full_like(frame, np.nan)
+    gates[:rows, :columns] = gate
+    if layout == 0:
+        held, strides = x.copy(), (depth, 1)
+    elif layout == 1:
+        held, strides = x.T.copy(), (1, rows)
+    else:
+        held, strides = np.full((rows, 2 * depth + 3), np.nan, x.dtype), (2 * depth + 3, 2)
+        held[:, : 2 * depth : 2] = x
+    wide = np.full((depth, columns + layout), np.nan, w.dtype)
+    wide[:, :columns] = w
+    shape = rows, depth, columns
+    _product(held, strides, wide, columns + layout, bias, gates, frame, columns + MARGIN, mode, shape)
+    assert (frame[rows:] == CANARY).all()
+    assert (frame[:, columns:] == CANARY).all()
+    return frame[:rows, :columns]
+
+
+def _operands(rows: int, depth: int, columns: int, dtype: Any, rng: np.random.Generator) -> tuple[Array, ...]:
+    shapes = (rows, depth), (depth, columns), (columns,), (rows, columns), (rows, columns)
+    return tuple(rng.standard_normal(shape).astype(dtype) for shape in shapes)
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=list(MODES))
+def test_against_numpy(mode: int, dtype: Any, rng: np.random.Generator) -> None:
+    wide = np.float64 if dtype == np.float32 else np.longdouble
+    for index, (rows, depth, columns) in enumerate(pairings(SIZES, SIZES, SIZES)):
+        operands = _operands(rows, depth, columns, dtype, rng)
+        got = _run(*operands, mode, index % 3)
+        x, w, bias, gate, start = (v.astype(wide) for v in operands)
+        first = np.broadcast_to(bias, start.shape) if mode & BIAS else start if mode & ADD else np.zeros_like(start)
+        want = x @ w + first
+        terms = np.abs(x) @ np.abs(w) + np.abs(first)
+        if mode & RELU:
+            want = np.maximum(want, 0)
+        elif mode & GATE:
+            want = np.where(gate > 0, want, 0)
+        # A chain of `depth` roundings, each of at most half a unit of the terms so far; two chains without fused adds.
+        assert (np.abs(got - want) <= (depth + 1) * np.finfo(dtype).eps * terms).all(), (rows, depth, columns)
+
+
+@pytest.mark.parametrize("mode", [0, BIAS, ADD + RELU, BIAS + GATE])
+def test_nothing_to_multiply(mode: int, dtype: Any, rng: np.random.Generator) -> None:
+    for rows, depth, columns in ((0, 3, 4), (4, 3, 0), (5, 0, 20)):
+        x, w, bias, gate, start = _operands(rows, depth, columns, dtype, rng)
+        want = np.broadcast_to(bias, start.shape) if mode & BIAS else start if mode & ADD else np.zeros_like(start)
+        if mode & RELU:
+            want = np.maximum(want, 0)
+        if mode & GATE:
+            want = np.where(gate > 0, want, 0)
+        _product(x, (depth, 1), w, columns, bias, gate, start, columns, mode, (rows, depth, columns))
+        assert_array_equal(start, want)
+
+
+def test_nan_and_infinity_pass_relu(dtype: Any) -> None:
+    for rows, columns in ((1, 3), (5, 17), (13, 40)):
+        x = np.ones((rows, 2), dtype)
+        w = np.ones((2, columns), dtype)
+        x[0, 0], w[1, columns - 1] = np.nan, np.inf
+        unused = np.zeros((rows, columns), dtype)
+        got = _run(x, w, unused[0], unused, unused, RELU)
+        assert np.isnan(got[0]).all()
+        assert (got[1:, -1] == np.inf).all()
+        assert (got[1:, :-1] == 2).all()
+
+
+def test_bits_do_not_depend_on_the_tile(dtype: Any, rng: np.random.Generator) -> None:
+    rows, depth, columns = (13, 5, 20) if INTERPRETED else (29, 50, 53)
+    x, w, bias, gate, start = _operands(rows, depth, columns, dtype, rng)
+    whole = _run(x, w, bias, gate, start, BIAS)
+    for i in range(rows):
+        assert_array_equal(_run(x[i : i + 1], w, bias, gate[:1], start[:1], BIAS)[0], whole[i])
+    for j in range(columns):
+        assert_array_equal(_run(x, w[:, j:], bias[j:], gate[:, j:], start[:, j:], BIAS), whole[:, j:])
