@@ -63,9 +63,7 @@ def test_softmax(columns, dtype):
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=2e-15 if dtype == "float64" else 1e-6)
     assert (p >= 0).all()
     want = reference.gradients(z, y, model.weights, model.biases, ["softmax"], "mae").inputs
-    np.testing.assert_allclose(
-        model.backward(z, y).inputs * z.size, want * z.size, rtol=0, atol=10 * CLOSE[dtype]["atol"]
-    )
+    np.testing.assert_allclose(model.backward(z, y).inputs * z.size, want * z.size, rtol=0, atol=10 * CLOSE[dtype]["atol"])
 
 
 @pytest.mark.parametrize("dtype", CLOSE)

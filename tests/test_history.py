@@ -14,13 +14,18 @@ X, Y = np.arange(6.0).reshape(3, 2) / 6, np.ones((3, 1))
 
 def test_is_a_mapping_of_lists():
     history = fastmlp.Model([2, 1], rng=0).fit(X, Y, epochs=4)
-    assert isinstance(history, fastmlp.History) and isinstance(history, Mapping)
-    assert {"epoch", "loss"} <= set(history) and len(history) == len(list(history))
+    assert isinstance(history, fastmlp.History)
+    assert isinstance(history, Mapping)
+    assert {"epoch", "loss"} <= set(history)
+    assert len(history) == len(list(history))
     assert history["epoch"] == [0, 1, 2, 3]
     assert all(type(epoch) is int for epoch in history["epoch"])
-    assert isinstance(history["loss"], list) and all(type(loss) is float for loss in history["loss"])
+    assert isinstance(history["loss"], list)
+    assert all(type(loss) is float for loss in history["loss"])
     assert all(isinstance(key, str) and len(values) == 4 for key, values in history.items())
-    assert "loss" in history and "nothing" not in history and history.get("nothing") is None
+    assert "loss" in history
+    assert "nothing" not in history
+    assert history.get("nothing") is None
     assert dict(history) == {key: history[key] for key in history}
 
 
@@ -34,12 +39,15 @@ def test_losses_are_those_before_each_update():
     before = model.loss(X, Y)
     losses = model.fit(X, Y, epochs=50, lr=0.1)["loss"]
     assert losses[0] == pytest.approx(before, rel=1e-14)
-    assert losses == sorted(losses, reverse=True) and losses[-1] < losses[0]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0]
 
 
 def test_each_fit_has_its_own():
     model = fastmlp.Model([2, 1], rng=0)
     first = model.fit(X, Y, epochs=2)
     second = model.fit(X, Y, epochs=3)
-    assert first["epoch"] == [0, 1] and len(first["loss"]) == 2
-    assert second["epoch"] == [0, 1, 2] and len(second["loss"]) == 3
+    assert first["epoch"] == [0, 1]
+    assert len(first["loss"]) == 2
+    assert second["epoch"] == [0, 1, 2]
+    assert len(second["loss"]) == 3

@@ -32,17 +32,19 @@ def test_a_new_model():
     assert model.sizes == (3, 5, 2)
     assert model.activations == ("relu", "identity")
     assert model.loss_name == "mse"
-    assert model.dtype == np.float64 and isinstance(model.dtype, np.dtype)
+    assert model.dtype == np.float64
+    assert isinstance(model.dtype, np.dtype)
     assert model.params.shape == (3 * 5 + 5 + 5 * 2 + 2,)
-    assert model.params.dtype == np.float64 and model.params.flags.c_contiguous and model.params.flags.writeable
+    assert model.params.dtype == np.float64
+    assert model.params.flags.c_contiguous
+    assert model.params.flags.writeable
     assert [W.shape for W in model.weights] == [(3, 5), (5, 2)]
     assert [b.shape for b in model.biases] == [(1, 5), (1, 2)]
-    assert all((b == 0).all() for b in model.biases) and all((W != 0).all() for W in model.weights)
+    assert all((b == 0).all() for b in model.biases)
+    assert all((W != 0).all() for W in model.weights)
 
 
-@pytest.mark.parametrize(
-    ("loss", "output"), [("mse", "identity"), ("mae", "identity"), ("huber", "identity"), *OUTPUT.items()]
-)
+@pytest.mark.parametrize(("loss", "output"), [("mse", "identity"), ("mae", "identity"), ("huber", "identity"), *OUTPUT.items()])
 def test_the_output_activation_follows_from_the_loss(loss, output):
     assert Model([3, 4, 4, 2], "tanh", loss=loss).activations == ("tanh", "tanh", output)
 
@@ -99,7 +101,8 @@ def test_params_are_one_vector_and_the_rest_views_of_it():
     np.testing.assert_array_equal(np.concatenate([a.ravel() for a in arrays]), np.arange(model.params.size))
     model.weights[1][2, 3] = -1
     model.biases[1][0, 0] = -2
-    assert model.params[9 + 2 * 4 + 3] == -1 and model.params[9 + 12] == -2
+    assert model.params[9 + 2 * 4 + 3] == -1
+    assert model.params[9 + 12] == -2
     for i, array in enumerate(arrays):
         assert np.shares_memory(array, model.params)
         assert not any(np.shares_memory(array, other) for other in arrays[:i])
@@ -127,7 +130,9 @@ def test_from_weights_copies(columns):
     p = reference.problem([2, 3, 1], ["relu", "sigmoid"], "bce", rows=1)
     biases = p.biases if columns else [b[0] for b in p.biases]
     model = Model.from_weights(p.weights, biases, ["relu", "sigmoid"], "bce")
-    assert model.sizes == (2, 3, 1) and model.loss_name == "bce" and model.activations == ("relu", "sigmoid")
+    assert model.sizes == (2, 3, 1)
+    assert model.loss_name == "bce"
+    assert model.activations == ("relu", "sigmoid")
     np.testing.assert_array_equal(model.params, reference.flat(p.weights, p.biases))
     for given_, own in zip([*p.weights, *biases], [*model.weights, *model.biases], strict=True):
         assert not np.shares_memory(given_, own)
@@ -208,7 +213,8 @@ def test_passes_equal_the_oracle(hidden, output, loss, shape, dtype):
         assert error(array, wanted, floor) <= BOUND[dtype]
 
     loss_again, vector = model.gradient(p.X, p.y)
-    assert isinstance(loss_again, float) and vector.dtype == dtype
+    assert isinstance(loss_again, float)
+    assert vector.dtype == dtype
     assert error(loss_again, want.loss) <= BOUND[dtype]
     assert error(vector, reference.flat(want.weights, want.biases), floor) <= BOUND[dtype]
 
@@ -312,7 +318,8 @@ def test_the_order_of_rows_does_not_matter(p, random):
     random.shuffle(order)
     bound = BOUND[str(model.dtype)]
     (loss, g), (loss_, g_) = model.gradient(p.X, p.y), model.gradient(p.X[order], p.y[order])
-    assert error(loss_, loss) <= bound and relative(model, p.y, g_, g) <= bound
+    assert error(loss_, loss) <= bound
+    assert relative(model, p.y, g_, g) <= bound
     assert error(model.backward(p.X[order], p.y[order]).inputs, model.backward(p.X, p.y).inputs[order]) <= bound
 
 
@@ -350,7 +357,8 @@ def test_results_are_new_arrays():
         second += [*backward.weights, *backward.biases, backward.inputs]
     results = first + second
     for i, result in enumerate(results):
-        assert result.flags.writeable and result.flags.c_contiguous
+        assert result.flags.writeable
+        assert result.flags.c_contiguous
         for other in [p.X, p.y, model.params, *results[:i]]:
             assert not np.shares_memory(result, other)
     kept = [result.copy() for result in results]
@@ -431,9 +439,7 @@ def test_eight_threads_train_models_of_their_own():
 
 
 @pytest.mark.small
-@pytest.mark.parametrize(
-    "clone", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["deep", "pickle"]
-)
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["deep", "pickle"])
 def test_copies(clone):
     p = reference.problem([2, 3, 1], ["tanh", "sigmoid"], "bce", rows=3)
     model = of(p)
@@ -448,7 +454,8 @@ def test_copies(clone):
     np.testing.assert_array_equal(twin.predict(p.X), model.predict(p.X))
     assert not np.shares_memory(twin.params, model.params)
     for view in [*twin.weights, *twin.biases]:
-        assert np.shares_memory(view, twin.params) and not np.shares_memory(view, model.params)
+        assert np.shares_memory(view, twin.params)
+        assert not np.shares_memory(view, model.params)
     kept = model.params.copy()
     twin.weights[0][...] = 0
     np.testing.assert_array_equal(model.params, kept)
@@ -457,7 +464,8 @@ def test_copies(clone):
 
 def test_repr_is_one_line_that_names_the_parts():
     text = repr(Model([64, 100, 10], ["relu", "softmax"], "cross_entropy", "float32"))
-    assert "\n" not in text and text.startswith("Model(")
+    assert "\n" not in text
+    assert text.startswith("Model(")
     for part in ("64", "100", "10", "relu", "softmax", "cross_entropy", "float32"):
         assert part in text
 
@@ -470,6 +478,9 @@ def test_summary():
         assert heading in plain
     first = next(line for line in plain.splitlines() if "tanh" in line)
     second = next(line for line in plain.splitlines() if "softmax" in line)
-    assert "6500" in first and "26000" in first  # 64 * 100 + 100 parameters of four bytes
-    assert "1010" in second and "4040" in second
-    assert "7510" in plain and "30040" in plain  # and their sums
+    assert "6500" in first
+    assert "26000" in first
+    assert "1010" in second
+    assert "4040" in second
+    assert "7510" in plain
+    assert "30040" in plain

@@ -15,7 +15,9 @@ Z = np.array([[-30.0, -3.0, -0.5, 0.25, 1.0, 2.0, 30.0]])
 
 def test_combinations_leave_none_out():
     hidden, outputs, losses = zip(*reference.combinations(), strict=True)
-    assert set(hidden) == set(HIDDEN) and set(outputs) == set(ACTIVATIONS) and set(losses) == set(LOSSES)
+    assert set(hidden) == set(HIDDEN)
+    assert set(outputs) == set(ACTIVATIONS)
+    assert set(losses) == set(LOSSES)
     assert {(o, loss) for _, o, loss in reference.combinations()} == {(o, loss) for loss, o in OUTPUT.items()} | set(
         product(ACTIVATIONS, ELEMENTWISE)
     )
@@ -149,7 +151,8 @@ def test_sgd_by_hand():
     assert sgd_step(p, g, {}, lr=0.1, weight_decay=0.2)[0][0] == pytest.approx(1 - 0.1 * 0.7)
     once, state = sgd_step(p, g, {}, lr=0.1, momentum=0.5)
     twice, _ = sgd_step(once, g, state, lr=0.1, momentum=0.5)
-    assert once == [0.95] and twice[0] == pytest.approx(0.95 - 0.1 * (0.25 + 0.5))
+    assert once == [0.95]
+    assert twice[0] == pytest.approx(0.95 - 0.1 * (0.25 + 0.5))
     ahead, state = sgd_step(p, g, {}, lr=0.1, momentum=0.5, nesterov=True)
     assert ahead[0] == pytest.approx(1 - 0.1 * (0.5 + 0.25))
     ahead, _ = sgd_step(ahead, g, state, lr=0.1, momentum=0.5, nesterov=True)
@@ -163,7 +166,8 @@ def test_adam_by_hand():
     once, state = adam_step(p, g, {}, lr=0.1, beta1=0.5, beta2=0.75, epsilon=0)
     twice, state = adam_step(once, [np.array([-1.0])], state, lr=0.1, beta1=0.5, beta2=0.75, epsilon=0)
     m, v = (0.5 * 0.25 - 0.5) / 0.75, (0.75 * 0.25 * 0.25 + 0.25) / (1 - 0.75**2)
-    assert twice[0] == pytest.approx(0.9 - 0.1 * m / np.sqrt(v)) and state["t"] == 2
+    assert twice[0] == pytest.approx(0.9 - 0.1 * m / np.sqrt(v))
+    assert state["t"] == 2
     decayed = adam_step(p, [np.zeros(1)], {}, lr=0.1, weight_decay=0.5, epsilon=0.5)[0][0]
     assert decayed == pytest.approx(1 - 0.1 * 0.5 / (0.5 + 0.5))
 
@@ -174,7 +178,9 @@ def test_steps_leave_their_arguments(step):
     _, state = step(params, grads, {})
     kept = state["v"][0].copy()
     step(params, grads, state)
-    assert (params[0] == 1).all() and (grads[0] == 0.5).all() and (state["v"][0] == kept).all()
+    assert (params[0] == 1).all()
+    assert (grads[0] == 0.5).all()
+    assert (state["v"][0] == kept).all()
 
 
 def test_train_cuts_batches_and_weighs_their_losses_by_rows():
@@ -190,5 +196,6 @@ def test_train_cuts_batches_and_weighs_their_losses_by_rows():
     first = reference.train(*p._replace(X=p.X[order[0]], y=p.y[order[0]]), step, epochs=1, batch_size=2)
     second = p._replace(X=p.X[order[1]], y=p.y[order[1]], weights=first.weights, biases=first.biases)
     second = reference.train(*second, step, epochs=1, batch_size=2, state=first.state)
-    assert once.losses == first.losses + second.losses and once.state["t"] == 6
+    assert once.losses == first.losses + second.losses
+    assert once.state["t"] == 6
     np.testing.assert_array_equal(once.weights[0], second.weights[0])

@@ -106,9 +106,7 @@ def test_a_tiny_fit_equals_the_oracle(optimizer, batch_size):
 
 
 @pytest.mark.parametrize("dtype", BOUND)
-@pytest.mark.parametrize(
-    ("sizes", "rows", "batch_size"), [((2, 3, 2), 45, 20), ((7, 33, 5), 31, 8)], ids=["narrow", "wide"]
-)
+@pytest.mark.parametrize(("sizes", "rows", "batch_size"), [((2, 3, 2), 45, 20), ((7, 33, 5), 31, 8)], ids=["narrow", "wide"])
 @pytest.mark.parametrize(("hidden", "output", "loss"), reference.combinations())
 def test_fit_of_each_network_equals_the_oracle(hidden, output, loss, sizes, rows, batch_size, dtype):
     p = reference.problem(sizes, [hidden, output], loss, rows, dtype=dtype)
@@ -116,9 +114,7 @@ def test_fit_of_each_network_equals_the_oracle(hidden, output, loss, sizes, rows
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
-@pytest.mark.parametrize(
-    "sizes", [(2, 2, 1), (8, 16, 1), (64, 100, 10), (33, 1), (1, 1, 1), (31, 64, 33, 17, 2)], ids=str
-)
+@pytest.mark.parametrize("sizes", [(2, 2, 1), (8, 16, 1), (64, 100, 10), (33, 1), (1, 1, 1), (31, 64, 33, 17, 2)], ids=str)
 def test_fit_of_many_shapes_equals_the_oracle(sizes, optimizer):
     p = reference.problem(sizes, ["tanh"] * (len(sizes) - 2) + ["softmax"], "cross_entropy", rows=45)
     agrees(p, optimizer, epochs=2, batch_size=20, bound=1e-12)
@@ -163,11 +159,13 @@ def test_the_default_optimizer():
     default.fit(p.X, p.y, epochs=2)
     rate.fit(p.X, p.y, epochs=2, lr=0.01)
     sgd.fit(p.X, p.y, epochs=2, optimizer=SGD(0.01))
-    assert same(default, rate) and same(default, sgd)
+    assert same(default, rate)
+    assert same(default, sgd)
     default.step(p.X, p.y)
     rate.step(p.X, p.y, lr=0.01)
     sgd.step(p.X, p.y, optimizer=SGD(0.01))
-    assert same(default, rate) and same(default, sgd)
+    assert same(default, rate)
+    assert same(default, sgd)
 
 
 # ---- continuing ------------------------------------------------------------------------------------------------------
@@ -182,7 +180,8 @@ def test_two_fits_are_one(optimizer, batch_size):
     first = twice.fit(p.X, p.y, 2, batch_size, optimizer=optimizer, shuffle=False)["loss"]
     equal = dataclasses.replace(optimizer)  # equal, but another object
     second = twice.fit(p.X, p.y, 2, batch_size, optimizer=equal, shuffle=False)["loss"]
-    assert first + second == losses and same(once, twice)
+    assert first + second == losses
+    assert same(once, twice)
 
 
 @some_optimizers
@@ -200,20 +199,20 @@ def test_what_happens_between_fits_leaves_no_trace(optimizer, sizes):
     busy.loss(p.X, np.full(p.y.shape, np.nan))
     for model in (quiet, busy):
         model.fit(p.X, p.y, 2, 9, optimizer=optimizer, rng=2)
-    assert same(quiet, busy) and np.isfinite(busy.params).all()
+    assert same(quiet, busy)
+    assert np.isfinite(busy.params).all()
 
 
 @some_optimizers
-@pytest.mark.parametrize(
-    "clone", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["deep", "pickle"]
-)
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["deep", "pickle"])
 def test_a_copy_continues_as_the_original(optimizer, clone):
     p = reference.problem([5, 17, 3], ["tanh", "identity"], "mse", rows=50)
     model = of(p)
     model.fit(p.X, p.y, 3, 8, optimizer=optimizer, rng=0)
     twin = clone(model)
     losses = model.fit(p.X, p.y, 3, 8, optimizer=optimizer, rng=1)["loss"]
-    assert twin.fit(p.X, p.y, 3, 8, optimizer=optimizer, rng=1)["loss"] == losses and same(model, twin)
+    assert twin.fit(p.X, p.y, 3, 8, optimizer=optimizer, rng=1)["loss"] == losses
+    assert same(model, twin)
     model.step(p.X, p.y, optimizer=optimizer)
     assert not same(model, twin)
     twin.step(p.X, p.y, optimizer=optimizer)
@@ -251,7 +250,8 @@ def test_without_shuffling_rows_come_in_order():
 def test_each_epoch_has_each_row_once_in_an_order_of_its_own():
     found = orders(2, rng=0)
     np.testing.assert_array_equal(np.sort(found, axis=1), [np.arange(ROWS)] * 2)
-    assert (found[0] != found[1]).any() and (found != np.arange(ROWS)).any(axis=1).all()
+    assert (found[0] != found[1]).any()
+    assert (found != np.arange(ROWS)).any(axis=1).all()
 
 
 def test_the_seed_decides_the_order():
@@ -287,11 +287,11 @@ def test_same_seed_same_bits(optimizer):
     p = reference.problem([17, 33, 5], ["gelu", "identity"], "mse", rows=100, dtype="float32")
     runs = [of(p) for _ in range(3)]
     losses = [
-        model.fit(p.X, p.y, 5, 16, optimizer=optimizer, rng=seed)["loss"]
-        for model, seed in zip(runs, (3, 3, 4), strict=True)
+        model.fit(p.X, p.y, 5, 16, optimizer=optimizer, rng=seed)["loss"] for model, seed in zip(runs, (3, 3, 4), strict=True)
     ]
     assert losses[0] == losses[1] != losses[2]
-    assert same(runs[0], runs[1]) and not same(runs[0], runs[2])
+    assert same(runs[0], runs[1])
+    assert not same(runs[0], runs[2])
 
 
 @pytest.mark.parametrize("batch_size", [None, 50, 99])
@@ -313,7 +313,8 @@ def test_nan_reaches_the_loss(hidden, loss, dtype):
     p = reference.problem([3, 17, 2], [hidden, OUTPUT.get(loss, "identity")], loss, rows=17, dtype=dtype)
     p.X[16, 1] = np.nan  # in the last row, the remainder of every block
     model = of(p)
-    assert np.isnan(model.loss(p.X, p.y)) and np.isnan(model.gradient(p.X, p.y)[0])
+    assert np.isnan(model.loss(p.X, p.y))
+    assert np.isnan(model.gradient(p.X, p.y)[0])
     assert np.isnan(model.backward(p.X, p.y).loss)
     assert np.isfinite(model.params).all()
     assert np.isnan(of(p).step(p.X, p.y, lr=0.1))
@@ -456,6 +457,7 @@ def test_digits():
     for seed in range(5):
         model = Model([64, 100, 10], ["relu", "softmax"], "cross_entropy", "float32", rng=seed)
         losses = model.fit(X[rest], y[rest], 100, 200, optimizer=Adam(1e-3), rng=seed)["loss"]
-        assert losses[0] > 1 and losses[-1] < 0.03
+        assert losses[0] > 1
+        assert losses[-1] < 0.03
         right.append(np.mean(model.predict(X[held]).argmax(axis=1) == y[held]))
     assert np.mean(right) >= 0.97

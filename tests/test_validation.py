@@ -366,7 +366,8 @@ def test_numbers_of_numpy(number):
     model.fit(X, y, epochs=number, batch_size=number, lr=np.float32(0.5), rng=number)
     same.fit(X, y, epochs=2, batch_size=2, lr=0.5, rng=2)
     np.testing.assert_array_equal(model.params, same.params)
-    assert model.sizes == (3, 2) and all(type(size) is int for size in model.sizes)
+    assert model.sizes == (3, 2)
+    assert all(type(size) is int for size in model.sizes)
 
 
 def test_an_optimizer_given_alone_and_a_rate_given_alone():

@@ -14,6 +14,7 @@ import inspect
 from _thread import interrupt_main
 from collections.abc import Callable
 from threading import RLock
+from traceback import print_exc
 from typing import Any, TypeVar
 
 import llvmlite.binding as llvm
@@ -107,7 +108,9 @@ def _resolve(identity: int) -> int:
         return kernel.address(dtype)
     except KeyboardInterrupt:  # nothing can be raised through machine code: the caller fails, then Python sees the signal
         interrupt_main()
-    return 0  # ctypes prints any other exception and returns 0 too
+    except BaseException:  # ctypes would print it too, but return garbage for the address
+        print_exc()
+    return 0
 
 
 llvm.add_symbol("fastmlp_resolve", ctypes.cast(_resolve, ctypes.c_void_p).value)
@@ -172,5 +175,6 @@ def kernel(function: F) -> F:
         return quiet(function)
     made = Kernel(function)
     for dtype in (types.float32, types.float64):
-        _KERNELS[made.identity(dtype)] = made, dtype
+        if _KERNELS.setdefault(made.identity(dtype), (made, dtype))[0] is not made:
+            raise ValueError(f"a second kernel is called {function.__module__}.{function.__qualname__}")
     return _callable(made, function)
