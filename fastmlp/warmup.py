@@ -41,7 +41,7 @@ def _warm_networks(dtype: str) -> None:
         model.backward(X, X[:, :2])
         model.predict(X)
     for loss in LOSSES:
-        for sizes in ([width, width, 2], [width, 1], [2, 2, 2]):
+        for sizes in ([width, width, 2], [width, 1], [2, 2, 1]):
             model = Model(sizes, loss=loss, dtype=dtype)
             x, y = X[:, : sizes[0]], X[:, : sizes[-1]]
             for optimizer in (SGD(), SGD(momentum=0.9), Adam()):

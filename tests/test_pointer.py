@@ -12,7 +12,7 @@ from numba.core.errors import TypingError
 from fastmlp.kernels.arithmetic import total
 from fastmlp.kernels.interpreted import INTERPRETED
 from fastmlp.kernels.jit import inlined
-from fastmlp.kernels.pointer import CHECKED, part, pointer
+from fastmlp.kernels.pointer import CHECKED, local, part, pointer
 from fastmlp.kernels.tile import broadcast_rows, gather, lanes, load, load_square, outer_add, splat, store
 
 pytestmark = pytest.mark.small
@@ -158,6 +158,23 @@ def test_part_narrows() -> None:
     for start, count, i in ((2, 3, 3), (2, 3, -1), (8, 3, 0), (-1, 2, 1)):
         with pytest.raises(IndexError, match="left its array"):
             _first_of_part(x, start, count, i)
+
+
+@inlined
+def _in_local(x: Any, last: int) -> float:
+    scratch = local(pointer(x), 64)
+    for i in range(last + 1):
+        scratch[i] = 1.0 * i
+    return scratch[last]
+
+
+@pytest.mark.skipif(not (CHECKED or INTERPRETED), reason="run by the test below")
+def test_local_is_bounded() -> None:
+    for x in (np.zeros(1), np.zeros(1, np.float32)):
+        last = 64 // x.itemsize - 1
+        assert _in_local(x, last) == last
+        with pytest.raises(IndexError, match="left its array"):
+            _in_local(x, last + 1)
 
 
 @inlined

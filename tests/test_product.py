@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from itertools import product as pairings
 from typing import Any
 
@@ -9,8 +10,9 @@ from numpy.testing import assert_array_equal
 
 from fastmlp.kernels.interpreted import INTERPRETED
 from fastmlp.kernels.jit import inlined
-from fastmlp.kernels.pointer import pointer
-from fastmlp.kernels.product import ADD, BIAS, GATE, RELU, product
+from fastmlp.kernels.pointer import CHECKED, pointer
+from fastmlp.kernels.product import ADD, BIAS, DEEP, GATE, RELU, TALL, product
+from fastmlp.kernels.tile import FMA, VECTOR_BYTES
 
 pytestmark = pytest.mark.small
 
@@ -84,6 +86,45 @@ def test_against_numpy(mode: int, dtype: Any, rng: np.random.Generator) -> None:
             want = np.where(gate > 0, want, 0)
         # A chain of `depth` roundings, each of at most half a unit of the terms so far; two chains without fused adds.
         assert (np.abs(got - want) <= (depth + 1) * np.finfo(dtype).eps * terms).all(), (rows, depth, columns)
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=list(MODES))
+def test_packed_panels(mode: int, dtype: Any, rng: np.random.Generator) -> None:
+    """Enough rows for w to be copied, deeper than one copy: the same bits as from single rows, which read w in place."""
+    rows, depth, columns = (97, 3, 5) if INTERPRETED else (101, 2 * DEEP + 3, 53)
+    x, w, bias, gate, start = _operands(rows, depth, columns, dtype, rng)
+    for layout in range(3):
+        got = _run(x, w, bias, gate, start, mode, layout)
+        for i in range(0, rows, 25):
+            part = slice(i, i + 1)
+            assert_array_equal(got[part], _run(x[part], w, bias, gate[part], start[part], mode, layout))
+
+
+ASSEMBLY = """
+from numba.core.caching import NullCache
+from fastmlp.kernels import product
+from fastmlp.kernels.jit import _KERNELS
+for kernel, dtype in _KERNELS.values():
+    if kernel.function.__qualname__ == f"tile_product_{product.TALL}x2":
+        kernel.dispatcher._cache = NullCache()
+        kernel.address(dtype)
+        for text in kernel.dispatcher.inspect_asm().values():
+            print(text)
+        print("END")
+"""
+
+
+@pytest.mark.skipif(INTERPRETED or CHECKED or not FMA, reason="plain machine code with fused multiply-adds is looked at")
+def test_the_inner_loop_is_all_multiply_adds(python: Any) -> None:
+    register = {64: "zmm", 32: "ymm"}[VECTOR_BYTES]
+    for text in python(ASSEMBLY).split("END\n")[:2]:
+        # The loop is the straight piece of code, up to a jump back to its own label, with the most fused multiply-adds.
+        pieces = re.split(r"^(\.L\w+):", text, flags=re.MULTILINE)
+        loops = [body for label, body in zip(pieces[1::2], pieces[2::2], strict=True) if re.search(rf"j\w+\s+\{label}\b", body)]
+        body = max(loops, key=lambda piece: piece.count("vfmadd"))
+        assert len(re.findall(rf"vfmadd\w+\s.*%{register}", body)) % (2 * TALL) == 0
+        assert body.count("vfmadd") >= 2 * TALL
+        assert not re.search(rf"vmov\w*\s.*%{register}.*\(%rsp\)|vmov\w*\s.*\(%rsp\).*%{register}", body), body
 
 
 @pytest.mark.parametrize("mode", [0, BIAS, ADD + RELU, BIAS + GATE])

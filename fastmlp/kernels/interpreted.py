@@ -81,6 +81,10 @@ def pointer(array: Array) -> Pointer:
     return Pointer(flat, 0, 0, flat.size)
 
 
+def local(like: Pointer, size: int) -> Pointer:
+    return pointer(np.empty(size // like.dtype.itemsize, like.dtype))
+
+
 def part(base: Pointer, start: int, count: int) -> Pointer:
     moved = base + start
     moved.span(count)
@@ -150,8 +154,19 @@ def store(tile: Tile, base: Pointer, stride: int, columns: int | None) -> None:
         base.array[(base + r * stride).span(count)] = tile[r, : max(count, 0)]
 
 
-def outer_add(tile: Tile, x: Pointer, stride: int, w: Pointer, columns: int | None) -> Tile:
-    factors = np.array([[x[r * stride]] for r in range(tile.shape[0])], tile.dtype)
+def row_groups(base: Pointer, stride: int, rows: int) -> tuple[Pointer, ...]:
+    height = 3 if rows % 3 == 0 else min(rows, 2)
+    return tuple(base + r * stride for r in range(0, rows, height))
+
+
+def advance(groups: tuple[Pointer, ...], count: int) -> tuple[Pointer, ...]:
+    return tuple(base + count for base in groups)
+
+
+def outer_add(tile: Tile, x: Pointer | tuple[Pointer, ...], stride: int, w: Pointer, columns: int | None) -> Tile:
+    bases = x if isinstance(x, tuple) else (x,)
+    height = tile.shape[0] // len(bases)
+    factors = np.array([[base[r * stride]] for base in bases for r in range(height)], tile.dtype)
     return fma(_load(w, 0, 1, tile.shape[1], columns), factors, tile)
 
 

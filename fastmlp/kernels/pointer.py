@@ -97,6 +97,27 @@ def pointer(typingctx: Any, array: Any) -> Any:
     return PointerType(array.dtype)(array), codegen
 
 
+@intrinsic(prefer_literal=True)
+def local(typingctx: Any, like: Any, size: Any) -> Any:
+    """Scratch of `size` bytes (a literal) on the stack for `like`'s dtype, aligned to a cache line."""
+    count = size.literal_value * 8 // like.dtype.bitwidth
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        with builder.goto_entry_block():  # Numba's own helper would fill it with zeros
+            place = builder.alloca(ir.ArrayType(element(like.dtype), count))
+        place.align = 64
+        if not CHECKED:
+            return builder.bitcast(place, ir.PointerType(element(like.dtype)))
+        at = builder.ptrtoint(place, WORD)
+        last = builder.add(at, WORD(size.literal_value))
+        value = ir.Constant(context.get_value_type(sig.return_type), ir.Undefined)
+        for i, part in enumerate((at, at, last)):
+            value = builder.insert_value(value, part, i)
+        return value
+
+    return like(like, size), codegen
+
+
 @intrinsic
 def part(typingctx: Any, base: Any, start: Any, count: Any) -> Any:
     """The pointer `start` elements on; in checked mode only `count` elements may be reached through it."""

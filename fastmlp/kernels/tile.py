@@ -272,20 +272,59 @@ def store(typingctx: Any, tile: Any, base: Any, stride: Any, columns: Any) -> An
     return types.none(tile, base, types.intp, _columns_type(columns)), codegen
 
 
-@intrinsic
-def outer_add(typingctx: Any, tile: Any, x: Any, stride: Any, w: Any, columns: Any) -> Any:
-    """tile[r, :] + x[r * stride] * w[:]: `rows * vectors` multiply-adds."""
+def _opaque(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """The same pointer, by an empty piece of assembly: LLVM must not see that it is another one's neighbour."""
+    if not isinstance(value.type, ir.PointerType):
+        return value
+    return builder.asm(ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], False)
+
+
+@intrinsic(prefer_literal=True)
+def row_groups(typingctx: Any, base: Any, stride: Any, rows: Any) -> Any:
+    """Pointers to every third of `rows` rows (every second, if three do not divide them), for `outer_add` to start from.
+
+    From one pointer LLVM reaches the rows by a chain of additions, as long as the multiply-adds it is to feed; a machine
+    addresses one and two strides beyond each of several pointers for nothing ((336, 256, 192): 89 against 85 % of the peak).
+    """
+    count = rows.literal_value
+    height = 3 if count % 3 == 0 else min(count, 2)
+    kind = types.UniTuple(base, count // height)
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        acc, base, step, row, columns = args
-        one = TileType(tile.dtype, 1, tile.vectors)
+        steps = [builder.mul(args[1], WORD(r)) for r in range(0, count, height)]
+        starts = [offset(builder, base, args[0], step) for step in steps]
+        return context.make_tuple(builder, kind, starts[:1] + [_opaque(builder, start) for start in starts[1:]])
+
+    return kind(base, types.intp, rows), codegen
+
+
+@intrinsic
+def advance(typingctx: Any, groups: Any, count: Any) -> Any:
+    """Each pointer `count` elements further on."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        moved = [offset(builder, groups.dtype, builder.extract_value(args[0], i), args[1]) for i in range(groups.count)]
+        return context.make_tuple(builder, groups, moved)
+
+    return groups(groups, types.intp), codegen
+
+
+@intrinsic
+def outer_add(typingctx: Any, tile: Any, x: Any, stride: Any, w: Any, columns: Any) -> Any:
+    """tile[r, :] + x[r * stride] * w[:]: `rows * vectors` multiply-adds; x is a pointer, or its `row_groups`."""
+    one = TileType(tile.dtype, 1, tile.vectors)
+    several = isinstance(x, types.UniTuple)
+    kind, height = (x.dtype, tile.rows // x.count) if several else (x, tile.rows)
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        acc, bases, step, row, columns = args
         masks = _masks(builder, tile, sig.args[4], columns)
         places = _row(context, builder, one, sig.args[3], row, None if masks is None else columns)
         weights = [_load(builder, one, place, masks and masks[v]) for v, place in enumerate(places)]
         for r in range(tile.rows):
-            place = offset(builder, sig.args[1], base, builder.mul(step, WORD(r)))
-            scalar = builder.load(address(context, builder, sig.args[1], place))
-            factor = splat_vector(builder, tile.vector, scalar)
+            base = builder.extract_value(bases, r // height) if several else bases
+            place = offset(builder, kind, base, builder.mul(step, WORD(r % height)))
+            factor = splat_vector(builder, tile.vector, builder.load(address(context, builder, kind, place)))
             for v in range(tile.vectors):
                 i = r * tile.vectors + v
                 terms = [factor, weights[v], builder.extract_value(acc, i)]
