@@ -21,6 +21,7 @@ from fastmlp.workspace import Workspace, aligned
 # Multiply-adds in one compiled call of `fit`: a tenth of a second or so, after which Ctrl-C and printing get their turn.
 CALL_WORK = 1 << 32
 NO_ORDER = np.zeros(1, np.int64)
+NO_HYPER = np.zeros(1)
 
 
 class Gradients(NamedTuple):
@@ -333,7 +334,9 @@ class Model:
         with self._lock:
             self._prepare(None, code, len(X), y.shape[1])
             buffer = self._space.buffer
-            loss = kernels.evaluate_gradient(self._space.plan, self._params, buffer, X, y, NO_ORDER, flat, dx, int(inputs))
+            loss = kernels.evaluate_gradient(
+                self._space.plan, NO_HYPER, self._params, buffer, X, y, NO_ORDER, flat, dx, int(inputs)
+            )
         return loss, flat, dx
 
     def apply_gradient(self, g: Any, lr: float | None = None, optimizer: Optimizer | None = None) -> None:
@@ -381,7 +384,7 @@ class Model:
         self._space.plan[at.LOSS] = code
         self._space.plan[at.TARGETS] = targets
         if optimizer is None:
-            return NO_ORDER
+            return NO_HYPER
         self._space.plan[at.OPTIMIZER] = optimizer.code
         if type(optimizer) is not self._optimizer:
             self._optimizer, self._steps = type(optimizer), 0

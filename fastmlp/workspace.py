@@ -12,6 +12,7 @@ from fastmlp.activations import ACTIVATIONS
 from fastmlp.kernels import plan as at
 from fastmlp.kernels.activation import GELU, SILU, SOFTMAX
 from fastmlp.kernels.loss import BCE, HUBER, MAE, MSE
+from fastmlp.kernels.product import TALL, spare_room
 from fastmlp.kernels.tile import VECTOR_BYTES
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest register
@@ -20,11 +21,16 @@ PADDING = 16  # numbers: a multiple of every register's
 # should stay in a 1 to 2 MB second-level cache, and a block be tall enough for the products to run at full speed.
 BLOCK_BYTES = 1 << 20
 BLOCK_ROWS = 240
+PANEL = 32  # numbers: a multiple of every target's two registers
+# From this many weights on a layer's gradient and update go by strips; below, all of it stays in the first-level cache.
+STRIP_WEIGHTS = int(__import__("os").environ.get("STRIPW", "16384"))
 
 
 def aligned(count: int, dtype: np.dtype) -> np.ndarray:
     """Zeros that start on a cache line: a vector load that crosses lines costs two."""
-    raw = np.zeros(count * dtype.itemsize + ALIGNMENT, np.uint8)
+    # Filled, not made as zeros: NumPy asks the system for huge pages then, which spare wide layers most of their page walks.
+    raw = np.empty(count * dtype.itemsize + ALIGNMENT, np.uint8)
+    raw.fill(0)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + count * dtype.itemsize].view(dtype)
 
@@ -59,11 +65,12 @@ class Workspace:
             self.offsets.append((weights, biases))
             record[[at.FAN_IN, at.FAN_OUT, at.WEIGHTS, at.BIASES]] = fan_in, fan_out, weights, biases
             record[at.ACTIVATION] = ACTIVATIONS[name].code
+            record[at.STRIPS] = fan_in * fan_out >= STRIP_WEIGHTS and fan_out >= 2 * VECTOR_BYTES // dtype.itemsize
         self.parameters = end
         row_bytes = 2 * sum(sizes) * dtype.itemsize
         self.padded = -(-end // PADDING) * PADDING
         self.plan[at.LAYERS], self.plan[at.LOSS], self.plan[at.PARAMETERS] = layers, loss, self.padded
-        self.plan[at.BLOCK] = max(BLOCK_BYTES // row_bytes, BLOCK_ROWS)
+        self.plan[at.BLOCK] = max(BLOCK_BYTES // row_bytes // TALL * TALL, BLOCK_ROWS)
         self.capacity = self.packed = 0
         self.buffer = np.zeros(0, dtype)
 
@@ -100,6 +107,9 @@ class Workspace:
         self.plan[at.GRADIENT_AT] = place(self.padded)
         self.plan[at.SUMS_AT] = place(self.padded * PADDING)
         self.plan[at.P_AT] = place(packed * self.sizes[-1])
+        panels = rows * -(-max(self.sizes[1:]) // PANEL) * PANEL
+        self.plan[at.PANELS_AT] = place(max(panels, spare_room(rows, max(self.sizes))))
+        self.plan[at.STRIP_AT] = place(TALL * max(self.sizes[1:]))
         deltas = [place(rows * max(self.sizes[1:])) for _ in range(2)]
         for index, record in enumerate(self.records):
             fan_in, fan_out = int(record[at.FAN_IN]), int(record[at.FAN_OUT])

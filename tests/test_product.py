@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 from fastmlp.kernels.interpreted import INTERPRETED
 from fastmlp.kernels.jit import inlined
 from fastmlp.kernels.pointer import CHECKED, pointer
-from fastmlp.kernels.product import ADD, BIAS, DEEP, GATE, RELU, TALL, product
+from fastmlp.kernels.product import ADD, BIAS, DEEP, FAR, GATE, RELU, SPARE, TALL, product, spare_room
 from fastmlp.kernels.tile import FMA, VECTOR_BYTES
 
 pytestmark = pytest.mark.small
@@ -36,10 +36,10 @@ MARGIN = 5
 
 @inlined
 def _product(
-    x: Any, strides: Any, w: Any, w_step: int, bias: Any, gate: Any, out: Any, out_row: int, mode: int, shape: Any
+    x: Any, strides: Any, w: Any, w_step: int, bias: Any, gate: Any, out: Any, out_row: int, spare: Any, mode: int, shape: Any
 ) -> None:
     places = pointer(bias), pointer(gate), pointer(out)
-    product(pointer(x), *strides, pointer(w), w_step, *places, out_row, mode, *shape)
+    product(pointer(x), *strides, pointer(w), w_step, *places, out_row, pointer(spare), mode, *shape)
 
 
 def _run(x: Array, w: Array, bias: Array, gate: Array, start: Array, mode: int, layout: int = 0) -> Array:
@@ -59,7 +59,8 @@ def _run(x: Array, w: Array, bias: Array, gate: Array, start: Array, mode: int, 
     wide = np.full((depth, columns + layout), np.nan, w.dtype)
     wide[:, :columns] = w
     shape = rows, depth, columns
-    _product(held, strides, wide, columns + layout, bias, gates, frame, columns + MARGIN, mode, shape)
+    spare = np.full(spare_room(rows, depth), np.nan, x.dtype) if mode & SPARE else frame
+    _product(held, strides, wide, columns + layout, bias, gates, frame, columns + MARGIN, spare, mode, shape)
     assert (frame[rows:] == CANARY).all()
     assert (frame[:, columns:] == CANARY).all()
     return frame[:rows, :columns]
@@ -100,6 +101,12 @@ def test_packed_panels(mode: int, dtype: Any, rng: np.random.Generator) -> None:
             assert_array_equal(got[part], _run(x[part], w, bias, gate[part], start[part], mode, layout))
 
 
+def test_rows_far_apart_are_copied(dtype: Any, rng: np.random.Generator) -> None:
+    rows, depth, columns = (97, FAR // 4, 8 * 16) if INTERPRETED else (101, FAR // 4 + 37, 150)
+    operands = _operands(rows, depth, columns, dtype, rng)
+    assert_array_equal(_run(*operands, BIAS + RELU + SPARE), _run(*operands, BIAS + RELU))
+
+
 ASSEMBLY = """
 from numba.core.caching import NullCache
 from fastmlp.kernels import product
@@ -136,7 +143,7 @@ def test_nothing_to_multiply(mode: int, dtype: Any, rng: np.random.Generator) ->
             want = np.maximum(want, 0)
         if mode & GATE:
             want = np.where(gate > 0, want, 0)
-        _product(x, (depth, 1), w, columns, bias, gate, start, columns, mode, (rows, depth, columns))
+        _product(x, (depth, 1), w, columns, bias, gate, start, columns, start, mode, (rows, depth, columns))
         assert_array_equal(start, want)
 
 

@@ -90,6 +90,50 @@ def sqrt(typingctx: Any, a: Any) -> Any:
     return _elementwise((a,), lambda builder, tile, x: call_llvm(builder, f"llvm.sqrt.{tile.suffix}", tile.vector, [x]))
 
 
+def _estimate(builder: ir.IRBuilder, tile: TileType, name: str, x: ir.Value) -> ir.Value:
+    """AVX-512's 14-bit estimate of 1 / x or 1 / sqrt(x)."""
+    every = ir.Constant(ir.IntType(tile.lanes), -1)
+    return call_llvm(builder, f"llvm.x86.avx512.{name}14.ps.512", tile.vector, [x, x, every])
+
+
+@intrinsic
+def quotient(typingctx: Any, a: Any, b: Any) -> Any:
+    """a / b within one unit in the last place, for b neither 0 nor infinite nor subnormal.
+
+    In float32 on AVX-512 from an estimate and Newton's steps: 4 cycles for 16 where the division takes 16.
+    """
+
+    def emit(builder: ir.IRBuilder, tile: TileType, x: ir.Value, y: ir.Value) -> ir.Value:
+        if not AVX512 or tile.dtype.bitwidth != 32:
+            return builder.fdiv(x, y)
+        one = ir.Constant(tile.vector, [1.0] * tile.lanes)
+        minus = builder.fneg(y)
+        estimate = _estimate(builder, tile, "rcp", y)
+        inverse = multiply_add(builder, tile, estimate, multiply_add(builder, tile, minus, estimate, one), estimate)
+        value = builder.fmul(x, inverse)
+        return multiply_add(builder, tile, multiply_add(builder, tile, minus, value, x), inverse, value)
+
+    return _elementwise((a, b), emit)
+
+
+@intrinsic
+def root(typingctx: Any, a: Any) -> Any:
+    """sqrt(a) within one unit in the last place, for normal a; 0 for smaller ones."""
+
+    def emit(builder: ir.IRBuilder, tile: TileType, x: ir.Value) -> ir.Value:
+        if not AVX512 or tile.dtype.bitwidth != 32:
+            return call_llvm(builder, f"llvm.sqrt.{tile.suffix}", tile.vector, [x])
+        half = ir.Constant(tile.vector, [0.5] * tile.lanes)
+        estimate = _estimate(builder, tile, "rsqrt", x)
+        value = builder.fmul(x, estimate)
+        step = multiply_add(builder, tile, builder.fneg(value), value, x)
+        value = multiply_add(builder, tile, step, builder.fmul(half, estimate), value)
+        tiny = ir.Constant(tile.vector, [float.fromhex("0x1p-126")] * tile.lanes)
+        return builder.select(builder.fcmp_ordered("<", x, tiny), ir.Constant(tile.vector, None), value)
+
+    return _elementwise((a,), emit)
+
+
 @intrinsic
 def fabs(typingctx: Any, a: Any) -> Any:
     """The absolute value."""

@@ -16,21 +16,32 @@ from fastmlp.kernels.product import ADD, BIAS, GATE, TALL, product
 from fastmlp.kernels.product import RELU as CLIP
 from fastmlp.kernels.tile import lanes, load, load_square, splat, store
 
-# Activations other than relu take a second pass over rows that are still in the first-level cache: 2 to 5 % slower than in the
-# tile for the product, and a fraction of the code. This many numbers are made before they are passed over again.
-CHUNK = 4096
+# Activations other than relu take a second pass over rows that are still in the second-level cache: 2 to 5 % slower than in
+# the tile, and a fraction of the code. This many numbers are made, by tall products, before they are passed over again.
+CHUNK = 32768
 
 
 @kernel
 def layer_forward(
-    code: Int, x: Pointer, w: Pointer, b: Pointer, z: Pointer, a: Pointer, rows: Int, fan_in: Int, fan_out: Int
+    code: Int,
+    x: Pointer,
+    w: Pointer,
+    b: Pointer,
+    z: Pointer,
+    a: Pointer,
+    spare: Pointer,
+    extra: Int,
+    rows: Int,
+    fan_in: Int,
+    fan_out: Int,
 ) -> None:
     """a = f(x @ w + b): x (rows, fan_in), w (fan_in, fan_out), b (fan_out,), z and a (rows, fan_out).
 
-    z receives x @ w + b if `needs_input(code)`, else it is not touched, and may be anything.
+    z receives x @ w + b if `needs_input(code)`, else it is not touched, and may be anything. `extra` is SPARE if `spare` is
+    scratch for `product`, else 0.
     """
     if code == RELU and fan_out > 1:
-        product(x, fan_in, 1, w, fan_out, b, a, a, fan_out, BIAS + CLIP, rows, fan_in, fan_out)
+        product(x, fan_in, 1, w, fan_out, b, a, a, fan_out, spare, BIAS + CLIP + extra, rows, fan_in, fan_out)
         return
     height = max(CHUNK // fan_out // TALL, 1) * TALL
     for i in range(0, rows, height):
@@ -42,7 +53,8 @@ def layer_forward(
         if fan_out == 1:
             _dot_rows(x + i * fan_in, w, b, raw, here, fan_in)
         else:
-            product(x + i * fan_in, fan_in, 1, w, fan_out, b, raw, raw, fan_out, BIAS, here, fan_in, fan_out)
+            rows_x = x + i * fan_in
+            product(rows_x, fan_in, 1, w, fan_out, b, raw, raw, fan_out, spare, BIAS + extra, here, fan_in, fan_out)
         if code != IDENTITY:
             activate(code, raw, to, here, fan_out)
 
@@ -65,9 +77,9 @@ def layer_backward_weights(x: Pointer, d: Pointer, dw: Pointer, rows: Int, fan_i
     """dw = x.T @ d, or dw += x.T @ d if `add`: x (rows, fan_in), d (rows, fan_out), dw (fan_in, fan_out)."""
     mode = ADD if add else 0
     if fan_out == 1:
-        product(d, 0, 1, x, fan_in, dw, dw, dw, 0, mode, 1, rows, fan_in)
+        product(d, 0, 1, x, fan_in, dw, dw, dw, 0, dw, mode, 1, rows, fan_in)
     else:
-        product(x, 1, fan_in, d, fan_out, dw, dw, dw, fan_out, mode, fan_in, rows, fan_out)
+        product(x, 1, fan_in, d, fan_out, dw, dw, dw, fan_out, dw, mode, fan_in, rows, fan_out)
 
 
 @kernel
@@ -115,20 +127,30 @@ def transpose(w: Pointer, out: Pointer, fan_in: Int, fan_out: Int) -> None:
 
 @kernel
 def layer_backward_inputs(
-    code: Int, d: Pointer, wt: Pointer, a: Pointer, dx: Pointer, rows: Int, fan_in: Int, fan_out: Int
+    code: Int,
+    d: Pointer,
+    wt: Pointer,
+    a: Pointer,
+    dx: Pointer,
+    spare: Pointer,
+    extra: Int,
+    rows: Int,
+    fan_in: Int,
+    fan_out: Int,
 ) -> None:
     """dx = (d @ w.T) * f'(.): d (rows, fan_out), wt = w.T (fan_out, fan_in), a and dx (rows, fan_in).
 
-    `code` and `a` are the previous layer's: its outputs, or its pre-activations if `needs_input(code)`.
+    `code` and `a` are the previous layer's: its outputs, or its pre-activations if `needs_input(code)`; `spare` and `extra` as
+    for `layer_forward`.
     """
     if code == RELU:
-        product(d, fan_out, 1, wt, fan_in, dx, a, dx, fan_in, GATE, rows, fan_out, fan_in)
+        product(d, fan_out, 1, wt, fan_in, dx, a, dx, fan_in, spare, GATE + extra, rows, fan_out, fan_in)
         return
     height = max(CHUNK // fan_in // TALL, 1) * TALL
     for i in range(0, rows, height):
         here = min(height, rows - i)
         to = dx + i * fan_in
-        product(d + i * fan_out, fan_out, 1, wt, fan_in, dx, dx, to, fan_in, 0, here, fan_out, fan_in)
+        product(d + i * fan_out, fan_out, 1, wt, fan_in, dx, dx, to, fan_in, spare, extra, here, fan_out, fan_in)
         if code != IDENTITY:
             multiply_derivative(code, a + i * fan_in, to, here, fan_in)
 
@@ -171,7 +193,8 @@ def dense_forward(x: Any, w: Any, b: Any, activation: int, z: Any, out: Any) -> 
         return 1
     if activation < IDENTITY or activation > SOFTMAX or fan_in == 0 or fan_out == 0:
         return 1
-    layer_forward(activation, pointer(x), pointer(w), pointer(b), pointer(z), pointer(out), rows, fan_in, fan_out)
+    to = pointer(out)
+    layer_forward(activation, pointer(x), pointer(w), pointer(b), pointer(z), to, to, 0, rows, fan_in, fan_out)
     return 0
 
 
@@ -287,5 +310,6 @@ def dense_backward_inputs(d: Any, w: Any, activation: int, a: Any, scratch: Any,
     if fan_in == 0 or fan_out == 0:
         return 1
     transpose(pointer(w), pointer(scratch), fan_in, fan_out)
-    layer_backward_inputs(activation, pointer(d), pointer(scratch), pointer(a), pointer(dx), rows, fan_in, fan_out)
+    to = pointer(dx)
+    layer_backward_inputs(activation, pointer(d), pointer(scratch), pointer(a), to, to, 0, rows, fan_in, fan_out)
     return 0

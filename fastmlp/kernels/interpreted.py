@@ -181,6 +181,16 @@ def fma(a: Array, b: Array, c: Array) -> Array:
 
 
 @_on_tiles
+def quotient(a: Array, b: Array) -> Array:
+    return np.asarray(a / b)
+
+
+@_on_tiles
+def root(a: Array) -> Array:
+    return np.asarray(np.sqrt(a))
+
+
+@_on_tiles
 def maximum(a: Array, b: Array) -> Array:
     return np.where(b > a, b, a)
 
@@ -255,3 +265,14 @@ def sum_lanes(tile: Tile) -> Tile:
 
 def transposed(tile: Tile) -> Tile:
     return tile.T.copy()
+
+
+# ---- subnormals ------------------------------------------------------------------------------------------------------
+
+
+def flush_subnormals() -> int:
+    return 0
+
+
+def restore_subnormals(before: int) -> None:
+    pass

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastmlp.kernels.arithmetic import copysign, exponent, fabs, fma, horner, maximum, minimum, rint, scale, where
+from fastmlp.kernels.arithmetic import copysign, exponent, fabs, fma, horner, maximum, minimum, quotient, rint, scale, where
 from fastmlp.kernels.jit import inlined
 
 Tile = Any
@@ -95,7 +95,7 @@ def expm1(x: Tile) -> Tile:
 @inlined
 def _log_of(f: Tile, k: Tile) -> Tile:
     """log(1 + f) + k ln 2 for 1 + f in [sqrt(1/2), sqrt(2)]."""
-    s = f / (f + 2.0)
+    s = quotient(f, f + 2.0)
     z = s * s
     half = f * f * 0.5
     inner = fma(s, half + z * horner(z, LOG_32, LOG_64), k * horner(f, LN2_LOW_32, LN2_LOW_64))
@@ -131,14 +131,14 @@ def log1p(x: Tile) -> Tile:
 def sigmoid(x: Tile) -> Tile:
     """1 / (1 + e**-x), from e**-|x|, which cannot overflow."""
     e = exp_negative(0.0 - fabs(x))
-    return where(x < 0.0, e, 1.0) / (e + 1.0)
+    return quotient(where(x < 0.0, e, 1.0), e + 1.0)
 
 
 @inlined
 def tanh(x: Tile) -> Tile:
     """(e**2x - 1) / (e**2x + 1)."""
     e = expm1(minimum(fabs(x), horner(x, TANH_HIGH_32, TANH_HIGH_64)) * 2.0)
-    return copysign(e / (e + 2.0), x)
+    return copysign(quotient(e, e + 2.0), x)
 
 
 @inlined

@@ -20,7 +20,9 @@ SHUFFLE = 12  # 1: visit the rows in a new random order each epoch
 NARROW = 13  # 1: the batch lies on the lanes
 SUMS_AT = 14  # then, a register for each parameter's gradient
 P_AT = 15  # and the outputs of its batch
-HEADER = 16
+PANELS_AT = 16  # scratch of the products: a layer's inputs or its gradient of z, rearranged
+STRIP_AT = 17  # the gradient of a strip of weights
+HEADER = 18
 
 FAN_IN = 0
 FAN_OUT = 1
@@ -31,7 +33,8 @@ TRANSPOSED_AT = 5  # w.T
 Z_AT = 6  # pre-activations, where the activation's derivative needs them
 A_AT = 7  # outputs
 D_AT = 8  # gradient of the pre-activations
-RECORD = 9
+STRIPS = 9  # 1: the weights' gradient and update go by strips
+RECORD = 10
 
 # Training's own state, so that it can stop anywhere and go on.
 CURSOR = 0  # next row of the epoch

@@ -12,7 +12,7 @@ from fastmlp.kernels.pointer import local
 from fastmlp.kernels.tile import ROWS, VECTOR_BYTES, advance, broadcast_rows, lanes, load, outer_add, row_groups, splat, store
 
 # What `product` does beside multiplying.
-BIAS, RELU, GATE, ADD = 1, 2, 4, 8
+BIAS, RELU, GATE, ADD, SPARE = 1, 2, 4, 8, 16
 
 TALL, MIDDLE = ROWS, 4
 
@@ -22,6 +22,9 @@ TALL, MIDDLE = ROWS, 4
 PACKED_ROWS = 1 << 62 if sys.platform == "win32" else 96
 PANEL = 32768  # bytes
 DEEP = PANEL // (2 * VECTOR_BYTES)  # rows of w in a panel
+SPAN = 512  # columns
+FAR = 2048  # bytes
+NEAR = DEEP + VECTOR_BYTES // 4  # numbers: a line more than the panel is deep
 
 
 def _tile_product(rows: int, vectors: int, masked: bool) -> Callable[..., Any]:
@@ -132,6 +135,7 @@ def product(
     gate: Pointer,
     out: Pointer,
     out_row: Int,
+    spare: Pointer,
     mode: Int,
     rows: Int,
     depth: Int,
@@ -141,7 +145,7 @@ def product(
 
     x[i, p] lies at ``x + i * x_row + p * x_step``, w[p, j] at ``w + p * w_step + j``, out[i, j] at ``out + i * out_row + j``.
     ``mode`` is a sum of BIAS (start from bias[j]) or ADD (start from out[i, j]), and RELU (take max(., 0), NaN kept) or GATE
-    (keep where gate[i, j] > 0, gate laid out as out is). Each element is one chain of fused multiply-adds in the order of p,
+    (keep where gate[i, j] > 0, gate laid out as out is), and SPARE (``spare`` is scratch for `spare_room` numbers). Each element is one chain of fused multiply-adds in the order of p,
     whatever the tile.
     """
     wide = 2 * lanes(x)
@@ -151,16 +155,34 @@ def product(
             panel(x, x_row, x_step, w + j, w_step, bias + j, gate + j, to, out_row, mode, rows, depth, columns - j)
         return
     scratch = local(x, PANEL)
-    for j in range(0, columns, wide):
-        here = columns - j
+    xs, step_x = x, 0
+    far = x_step == 1 and x_row * VECTOR_BYTES >= FAR * lanes(x)
+    if mode & SPARE and far and columns >= 4 * wide:
+        # Rows this far apart meet in the same few sets of the first-level cache: they are copied nearer to one another.
+        step_x = rows * NEAR
+        for k in range(0, depth, DEEP):
+            for i in range(rows):
+                to = spare + (k // DEEP * step_x + i * NEAR)
+                for p in range(0, min(DEEP, depth - k), wide):
+                    store(load(x + (i * x_row + k + p), 0, 1, 2, depth - k - p), to + p, 0, None)
+        xs, x_row = spare, NEAR
+    # x's rows, DEEP deep, and out's, SPAN wide, stay in the second-level cache while they go through all panels between.
+    for start in range(0, columns, SPAN):
         for k in range(0, depth, DEEP):
             part = min(DEEP, depth - k)
-            for p in range(part):
-                store(load(w + ((k + p) * w_step + j), 0, 1, 2, here), scratch + p * wide, 0, None)
             step = mode
             if k > 0:
                 step = (step & (RELU + GATE)) + ADD
             if k + part < depth:
                 step = step & (BIAS + ADD)
-            xk = x + k * x_step
-            panel(xk, x_row, x_step, scratch, wide, bias + j, gate + j, out + j, out_row, step, rows, part, here)
+            xk = xs + (k // DEEP * step_x if step_x else k * x_step)
+            for j in range(start, min(start + SPAN, columns), wide):
+                here = columns - j
+                for p in range(part):
+                    store(load(w + ((k + p) * w_step + j), 0, 1, 2, here), scratch + p * wide, 0, None)
+                panel(xk, x_row, x_step, scratch, wide, bias + j, gate + j, out + j, out_row, step, rows, part, here)
+
+
+def spare_room(rows: int, depth: int) -> int:
+    """How many numbers `spare` must hold."""
+    return -(-depth // DEEP) * rows * NEAR

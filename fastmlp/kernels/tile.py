@@ -36,6 +36,7 @@ def _features() -> set[str]:
 
 
 FEATURES = _features()
+X86 = llvm.get_process_triple().startswith(("x86_64", "i386", "i686"))
 ARM = llvm.get_process_triple().startswith(("aarch64", "arm64"))
 AVX512 = {"+avx512f", "+avx512vl", "+avx512dq"} <= FEATURES
 AVX2 = {"+avx2", "+fma"} <= FEATURES

@@ -31,10 +31,13 @@ from fastmlp.kernels.plan import (
     LOSS,
     NARROW,
     OPTIMIZER,
+    PANELS_AT,
     PARAMETERS,
     RECORD,
     SHUFFLE,
     STEP,
+    STRIP_AT,
+    STRIPS,
     TARGETS,
     TRANSPOSED_AT,
     WEIGHTS,
@@ -43,8 +46,11 @@ from fastmlp.kernels.plan import (
     Z_AT,
 )
 from fastmlp.kernels.pointer import pointer
+from fastmlp.kernels.product import SPARE, TALL
+from fastmlp.kernels.strips import backward_strips, pack_panels
+from fastmlp.kernels.subnormals import flush_subnormals, restore_subnormals
 from fastmlp.kernels.tile import lanes, load, store
-from fastmlp.kernels.update import update
+from fastmlp.kernels.update import prepare, update
 
 
 @kernel
@@ -60,7 +66,10 @@ def forward(plan: Integers, params: Pointer, work: Pointer, x: Pointer, out: Poi
             if logits:
                 code = IDENTITY
         z = work + layer[Z_AT]
-        layer_forward(code, x, params + layer[WEIGHTS], params + layer[BIASES], z, to, rows, layer[FAN_IN], layer[FAN_OUT])
+        spare = work + plan[PANELS_AT]
+        w = params + layer[WEIGHTS]
+        b = params + layer[BIASES]
+        layer_forward(code, x, w, b, z, to, spare, SPARE, rows, layer[FAN_IN], layer[FAN_OUT])
         x = to
 
 
@@ -75,9 +84,24 @@ def transpose_all(plan: Integers, params: Pointer, work: Pointer, first: Int) ->
 
 @kernel
 def backward(
-    plan: Integers, params: Pointer, work: Pointer, x: Pointer, grads: Pointer, dx: Pointer, rows: Int, add: Int, inputs: Int
+    plan: Integers,
+    hyper: Doubles,
+    params: Pointer,
+    moments: Pointer,
+    work: Pointer,
+    x: Pointer,
+    grads: Pointer,
+    dx: Pointer,
+    rows: Int,
+    add: Int,
+    inputs: Int,
+    step: Int,
 ) -> None:
-    """From the last layer's gradient of z to all weights and biases (added up over blocks if `add`), and x's if `inputs`."""
+    """From the last layer's gradient of z to all weights and biases (added up over blocks if `add`), and x's if `inputs`.
+
+    With `step` each layer's parameters are updated as soon as their gradient is complete; `prepare` comes before.
+    """
+    optimizer = plan[OPTIMIZER]
     for back in range(plan[LAYERS]):
         index = plan[LAYERS] - 1 - back
         layer = plan + (HEADER + index * RECORD)
@@ -96,13 +120,31 @@ def backward(
             if needs_input(code):
                 kept = work + below[Z_AT]
             to = work + below[D_AT]
-        layer_backward_weights(before, d, grads + layer[WEIGHTS], rows, fan_in, fan_out, add)
-        layer_backward_biases(d, grads + layer[BIASES], rows, fan_out, add)
         if index > 0 or inputs:
             wt = work + layer[TRANSPOSED_AT]
             if fan_out == 1:
                 wt = params + layer[WEIGHTS]
-            layer_backward_inputs(code, d, wt, kept, to, rows, fan_in, fan_out)
+            layer_backward_inputs(code, d, wt, kept, to, work + plan[PANELS_AT], SPARE, rows, fan_in, fan_out)
+        w = layer[WEIGHTS]
+        b = layer[BIASES]
+        first = moments + w
+        second = moments + (plan[PARAMETERS] + w)
+        layer_backward_biases(d, grads + b, rows, fan_out, add)
+        if layer[STRIPS]:
+            panels = work + plan[PANELS_AT]
+            strip = work + plan[STRIP_AT]
+            own = params + w
+            pack_panels(d, panels, rows, fan_out)
+            backward_strips(
+                optimizer, hyper, before, panels, strip, own, first, second, grads + w, rows, fan_in, fan_out, add, step
+            )
+            if step:
+                last = second + (b - w)
+                update(optimizer, params + b, grads + b, moments + b, last, hyper, fan_out)
+        else:
+            layer_backward_weights(before, d, grads + w, rows, fan_in, fan_out, add)
+            if step:
+                update(optimizer, params + w, grads + w, first, second, hyper, b - w + fan_out)
 
 
 @kernel
@@ -118,7 +160,9 @@ def gather(x: Pointer, order: Integers, out: Pointer, rows: Int, columns: Int) -
 @kernel
 def gradient(
     plan: Integers,
+    hyper: Doubles,
     params: Pointer,
+    moments: Pointer,
     work: Pointer,
     x: Pointer,
     y: Pointer,
@@ -128,11 +172,12 @@ def gradient(
     grads: Pointer,
     dx: Pointer,
     inputs: Int,
+    step: Int,
 ) -> Double:
     """The mean loss over `rows` rows and its gradient, by blocks of rows whose activations stay in the cache.
 
     If `shuffled`, x and y are the whole data and `order` lists the rows to take; else they start at the first row. `dx`
-    receives the inputs' gradient if `inputs`.
+    receives the inputs' gradient if `inputs`. With `step` the parameters are updated on the way, and `grads` is scratch.
     """
     code = plan[LOSS]
     last = plan + (HEADER + (plan[LAYERS] - 1) * RECORD)
@@ -144,8 +189,11 @@ def gradient(
     d = work + last[D_AT]
     result = 0.0
     transpose_all(plan, params, work, 0 if inputs else 1)
-    for start in range(0, rows, plan[BLOCK]):
-        here = min(plan[BLOCK], rows - start)
+    # Blocks of about equal size: a short last one would be slow for its few rows.
+    blocks = -(-rows // plan[BLOCK])
+    block = -(-rows // (blocks * TALL)) * TALL
+    for start in range(0, rows, block):
+        here = min(block, rows - start)
         if shuffled:
             xs = work + plan[X_AT]
             ys = work + plan[Y_AT]
@@ -161,7 +209,9 @@ def gradient(
             if needs_input(last[ACTIVATION]):
                 kept = work + last[Z_AT]
             multiply_derivative(last[ACTIVATION], kept, d, here, outputs)
-        backward(plan, params, work, xs, grads, dx + start * fan_in, here, 1 if start else 0, inputs)
+        at = dx + start * fan_in
+        final = 1 if step and start + here == rows else 0
+        backward(plan, hyper, params, moments, work, xs, grads, at, here, 1 if start else 0, inputs, final)
     return result / terms
 
 
@@ -195,8 +245,9 @@ def batches(
         if not shuffled:
             xs = x + start * plan[HEADER + FAN_IN]
             ys = y + start * plan[TARGETS]
-        loss = gradient(plan, params, work, xs, ys, order + start, shuffled, rows, grads, params, 0)
-        update(plan[OPTIMIZER], params, grads, moments, hyper, plan[PARAMETERS], state[STEP])
+        prepare(plan[OPTIMIZER], hyper, state[STEP])
+        ordered = order + start
+        loss = gradient(plan, hyper, params, moments, work, xs, ys, ordered, shuffled, rows, grads, params, 0, 1)
         end(plan, state, losses, rows, loss)
 
 
@@ -205,6 +256,7 @@ def train(
     plan: Any, hyper: Any, params: Any, moments: Any, work: Any, x: Any, y: Any, order: Any, state: Any, losses: Any, count: int
 ) -> None:
     """`batches` for arrays."""
+    before = flush_subnormals()
     batches(
         pointer(plan),
         pointer(hyper),
@@ -218,13 +270,18 @@ def train(
         pointer(losses),
         count,
     )
+    restore_subnormals(before)
 
 
 @entry
-def evaluate_gradient(plan: Any, params: Any, work: Any, x: Any, y: Any, order: Any, grads: Any, dx: Any, inputs: int) -> float:
+def evaluate_gradient(
+    plan: Any, hyper: Any, params: Any, work: Any, x: Any, y: Any, order: Any, grads: Any, dx: Any, inputs: int
+) -> float:
     """`gradient` for arrays: all rows of x, in order."""
     return gradient(
         pointer(plan),
+        pointer(hyper),
+        pointer(params),
         pointer(params),
         pointer(work),
         pointer(x),
@@ -235,13 +292,17 @@ def evaluate_gradient(plan: Any, params: Any, work: Any, x: Any, y: Any, order: 
         pointer(grads),
         pointer(dx),
         inputs,
+        0,
     )
 
 
 @entry
 def apply_gradient(plan: Any, hyper: Any, params: Any, moments: Any, grads: Any, step: int) -> None:
-    """`update` for arrays."""
-    update(plan[OPTIMIZER], pointer(params), pointer(grads), pointer(moments), pointer(hyper), plan[PARAMETERS], step)
+    """`update` for arrays: the step-th step, with the gradient in the first part of `grads`."""
+    first = pointer(moments)
+    prepare(plan[OPTIMIZER], pointer(hyper), step)
+    count = plan[PARAMETERS]
+    update(plan[OPTIMIZER], pointer(params), pointer(grads), first, first + count, pointer(hyper), count)
 
 
 @entry
