@@ -145,8 +145,8 @@ def product(
 
     x[i, p] lies at ``x + i * x_row + p * x_step``, w[p, j] at ``w + p * w_step + j``, out[i, j] at ``out + i * out_row + j``.
     ``mode`` is a sum of BIAS (start from bias[j]) or ADD (start from out[i, j]), and RELU (take max(., 0), NaN kept) or GATE
-    (keep where gate[i, j] > 0, gate laid out as out is), and SPARE (``spare`` is scratch for `spare_room` numbers). Each element is one chain of fused multiply-adds in the order of p,
-    whatever the tile.
+    (keep where gate[i, j] > 0, gate laid out as out is); SPARE says that ``spare`` has room for `spare_room` numbers. Each
+    element is one chain of fused multiply-adds in the order of p, whatever the tile.
     """
     wide = 2 * lanes(x)
     if rows < PACKED_ROWS or depth == 0:
