@@ -290,10 +290,11 @@ class Model:
             If X has another shape or does not hold real numbers.
         """
         X = validation.features(X, self.sizes[0], self.dtype)
+        space = self._space
         out = np.empty((len(X), self.sizes[-1]), self.dtype)
         with self._lock:
-            self._space.reserve(len(X))
-            kernels.predict(self._space.plan, self._params, self._space.buffer, X, out)
+            space.reserve(len(X))
+            kernels.predict(space.plan, self._params, space.buffer, X, out)
         return out
 
     def forward(self, X: Any) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What the public functions accept. Each check names the argument, what came and what was wanted."""
 
+import ctypes
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -59,16 +60,23 @@ def numbers(name: str, value: Any) -> np.ndarray:
 
 
 def contiguous(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """The array as the kernels read it: a view where it can be, read-only, so that the kernels see one type of array."""
-    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 lies inf, and inf is the loss's to report
-        view = np.ascontiguousarray(array, dtype).view()
-    view.flags.writeable = False
-    return view
+    """The array as the kernels read it, itself if it can be; always of the one type that they are compiled for."""
+    if array.dtype != dtype or not array.flags.c_contiguous:
+        with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 lies inf, and inf is the loss's to report
+            array = np.ascontiguousarray(array, dtype)
+    return array if array.flags.writeable else _as_writeable(array)
+
+
+def _as_writeable(array: np.ndarray) -> np.ndarray:
+    """The same memory as another array; to Numba a read-only array is a type of its own. The kernels only read it."""
+    memory: Any = (ctypes.c_byte * array.nbytes).from_address(array.ctypes.data)
+    memory.owner = array  # lives as long as what is read through it
+    return np.frombuffer(memory, array.dtype).reshape(array.shape)
 
 
 def features(X: Any, columns: int, dtype: np.dtype) -> np.ndarray:
     """X as a (rows, columns) array of the model's dtype; rows > 0."""
-    array = numbers("X", X)
+    array = X if type(X) is np.ndarray and X.dtype == dtype else numbers("X", X)
     if array.ndim != 2 or array.shape[1] != columns:
         raise ValueError(f"X must have shape (rows, {columns}), got {array.shape}")
     if len(array) == 0:

@@ -88,6 +88,8 @@ class Workspace:
 
     def reserve(self, rows: int, narrow: bool = False) -> None:
         """Make room for batches of up to `rows` rows; the narrow path packs whole batches, the other takes them by blocks."""
+        if rows <= self.capacity and not narrow:
+            return
         block = min(rows, int(self.plan[at.BLOCK]))
         packed = rows if narrow else block
         if block <= self.capacity and packed <= self.packed:
