@@ -3,7 +3,8 @@
 from fastmlp.history import History
 from fastmlp.model import Gradients, Model
 from fastmlp.optimizers import SGD, Adam
+from fastmlp.threads import get_num_threads, set_num_threads
 from fastmlp.warmup import warmup
 
 __version__ = "0.1.0"
-__all__ = ["SGD", "Adam", "Gradients", "History", "Model", "warmup"]
+__all__ = ["SGD", "Adam", "Gradients", "History", "Model", "get_num_threads", "set_num_threads", "warmup"]

@@ -7,21 +7,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp import validation
+from fastmlp import threads, validation
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.history import History
 from fastmlp.initialisation import INITS, initialise
 from fastmlp.kernels import plan as at
 from fastmlp.kernels import train as kernels
 from fastmlp.kernels.loss import CROSS_ENTROPY, CROSS_ENTROPY_ROWS
+from fastmlp.kernels.update import HYPER
 from fastmlp.losses import LOSSES
 from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.workspace import Workspace, aligned
 
 # Multiply-adds in one compiled call of `fit`: a tenth of a second or so, after which Ctrl-C and printing get their turn.
 CALL_WORK = 1 << 32
-NO_ORDER = np.zeros(1, np.int64)
-NO_HYPER = np.zeros(1)
+NO_STATE = np.zeros(at.STATE, np.int64)
 
 
 class Gradients(NamedTuple):
@@ -251,22 +251,34 @@ class Model:
         if shuffle or rng is not None:
             state[at.RANDOM] = validation.generator(rng).integers(-(2**63), 2**63)
         losses = np.zeros(epochs)
-        steps = max(CALL_WORK // (3 * batch * self._space.parameters), 1)
+        work = 3 * batch * self._space.parameters
         printed = 0
+
+        def look() -> None:
+            nonlocal printed
+            while verbose and printed < state[at.EPOCH]:
+                print(f"Epoch {printed}, Loss: {losses[printed]:.4f}")
+                printed += verbose
+
         with self._lock:
             narrow = self._space.narrow(batch, code)
-            hyper = self._prepare(chosen, code, batch, y.shape[1], narrow)
+            steps = epochs * -(-samples // batch)
+            shares = 1 if narrow else threads.share(batch, work, steps)
+            hyper = self._prepare(chosen, code, batch, y.shape[1], narrow, shares)
             plan = self._space.plan
             plan[at.SAMPLES], plan[at.BATCH], plan[at.EPOCHS], plan[at.SHUFFLE] = samples, batch, epochs, shuffle
             plan[at.NARROW] = narrow
             state[at.STEP] = self._steps
-            buffer = self._space.buffer
-            while state[at.EPOCH] < epochs:
-                kernels.train(plan, hyper, self._store, self._moments, buffer, X, y, order, state, losses, steps)
+            data = plan, hyper, self._store, self._moments, self._space.buffer, X, y, order, state, losses
+            try:
+                if shares > 1:
+                    threads.run(lambda me: kernels.train(*data, steps, me, shares), shares, state, look)
+                while state[at.EPOCH] < epochs:
+                    kernels.train(*data, max(CALL_WORK // work, 1), 0, 1)
+                    look()
+            finally:
                 self._steps = int(state[at.STEP])
-                while verbose and printed < state[at.EPOCH]:
-                    print(f"Epoch {printed}, Loss: {losses[printed]:.4f}")
-                    printed += verbose
+            look()
         return History(epoch=range(epochs), loss=losses)
 
     def step(self, X: Any, y: Any, lr: float | None = None, optimizer: Optimizer | None = None) -> float:
@@ -333,10 +345,10 @@ class Model:
         flat = np.empty_like(self._params)
         dx = np.empty(X.shape if inputs else (1, 1), self.dtype)
         with self._lock:
-            self._prepare(None, code, len(X), y.shape[1])
+            hyper = self._prepare(None, code, len(X), y.shape[1])
             buffer = self._space.buffer
             loss = kernels.evaluate_gradient(
-                self._space.plan, NO_HYPER, self._params, buffer, X, y, NO_ORDER, flat, dx, int(inputs)
+                self._space.plan, hyper, self._params, buffer, X, y, NO_STATE, flat, dx, int(inputs)
             )
         return loss, flat, dx
 
@@ -379,20 +391,22 @@ class Model:
             raise ValueError(f"lr={lr!r} must not be given together with optimizer={optimizer!r}, which has its own")
         return optimizer
 
-    def _prepare(self, optimizer: Optimizer | None, code: int, rows: int, targets: int, narrow: bool = False) -> np.ndarray:
+    def _prepare(
+        self, optimizer: Optimizer | None, code: int, rows: int, targets: int, narrow: bool = False, shares: int = 1
+    ) -> np.ndarray:
         """Set the plan, the work buffer and the optimiser's memory up for a call; its settings, for the kernels."""
-        self._space.reserve(rows, narrow)
+        self._space.reserve(rows, narrow, shares)
         self._space.plan[at.LOSS] = code
         self._space.plan[at.TARGETS] = targets
         if optimizer is None:
-            return NO_HYPER
+            return np.zeros(HYPER + self._space.partials)
         self._space.plan[at.OPTIMIZER] = optimizer.code
         if type(optimizer) is not self._optimizer:
             self._optimizer, self._steps = type(optimizer), 0
             self._moments = np.zeros(1, self.dtype)
         if len(self._moments) < optimizer.moments * self._space.padded:
             self._moments = aligned(optimizer.moments * self._space.padded, self.dtype)
-        return optimizer.hyper()
+        return optimizer.hyper(self._space.partials)
 
     def summary(self) -> str:
         """A table of the layers: shape, activation, parameters, bytes."""

@@ -33,9 +33,9 @@ class Optimizer:
         """How many vectors of the parameters' length the optimiser keeps."""
         raise NotImplementedError
 
-    def hyper(self) -> np.ndarray:
-        """The settings, where the kernels look for them."""
-        values = np.zeros(codes.HYPER)
+    def hyper(self, room: int = 0) -> np.ndarray:
+        """The settings, where the kernels look for them, and room for more numbers behind them."""
+        values = np.zeros(codes.HYPER + room)
         for field in fields(self):
             values[getattr(codes, field.name.upper())] = getattr(self, field.name)
         return values

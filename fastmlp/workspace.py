@@ -13,6 +13,7 @@ from fastmlp.kernels import plan as at
 from fastmlp.kernels.activation import GELU, SILU, SOFTMAX
 from fastmlp.kernels.loss import BCE, HUBER, MAE, MSE
 from fastmlp.kernels.product import TALL, spare_room
+from fastmlp.kernels.step import CHUNK
 from fastmlp.kernels.tile import VECTOR_BYTES
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest register
@@ -20,10 +21,10 @@ PADDING = 16  # numbers: a multiple of every register's
 # A block of rows goes through the whole net, forward and backward, before the next: its activations and their gradients
 # should stay in a 1 to 2 MB second-level cache, and a block be tall enough for the products to run at full speed.
 BLOCK_BYTES = 1 << 20
-BLOCK_ROWS = 240
+BLOCK_ROWS = 256
 PANEL = 32  # numbers: a multiple of every target's two registers
 # From this many weights on a layer's gradient and update go by strips; below, all of it stays in the first-level cache.
-STRIP_WEIGHTS = int(__import__("os").environ.get("STRIPW", "16384"))
+STRIP_WEIGHTS = 16384
 
 
 def aligned(count: int, dtype: np.dtype) -> np.ndarray:
@@ -70,8 +71,8 @@ class Workspace:
         row_bytes = 2 * sum(sizes) * dtype.itemsize
         self.padded = -(-end // PADDING) * PADDING
         self.plan[at.LAYERS], self.plan[at.LOSS], self.plan[at.PARAMETERS] = layers, loss, self.padded
-        self.plan[at.BLOCK] = max(BLOCK_BYTES // row_bytes // TALL * TALL, BLOCK_ROWS)
-        self.capacity = self.packed = 0
+        self.plan[at.BLOCK] = max(BLOCK_BYTES // row_bytes // CHUNK * CHUNK, BLOCK_ROWS)
+        self.capacity = self.packed = self.sums = self.threads = 0
         self.buffer = np.zeros(0, dtype)
 
     def narrow(self, rows: int, loss: int) -> bool:
@@ -86,16 +87,19 @@ class Workspace:
         lanes = VECTOR_BYTES // self.dtype.itemsize
         return self.parameters <= len(self.records) * (2.5 * lanes if rows >= lanes else min(20, 2.5 * lanes))
 
-    def reserve(self, rows: int, narrow: bool = False) -> None:
+    def reserve(self, rows: int, narrow: bool = False, threads: int = 1) -> None:
         """Make room for batches of up to `rows` rows; the narrow path packs whole batches, the other takes them by blocks."""
-        if rows <= self.capacity and not narrow:
+        if rows <= self.capacity and not narrow and threads <= self.threads:
             return
         block = min(rows, int(self.plan[at.BLOCK]))
         packed = rows if narrow else block
-        if block <= self.capacity and packed <= self.packed:
+        sums = self.padded * PADDING if narrow else self.sums
+        if block <= self.capacity and packed <= self.packed and sums <= self.sums and threads <= self.threads:
             return
-        rows = max(-(-block // PADDING) * PADDING, self.capacity)
-        packed = max(-(-packed // PADDING) * PADDING, self.packed)
+        # A block's size is rounded up to whole chunks.
+        rows = max(-(-block // CHUNK) * CHUNK, self.capacity)
+        packed = max(-(-packed // CHUNK) * CHUNK, self.packed)
+        self.threads = max(threads, self.threads)
         end = 0
 
         def place(count: int) -> int:
@@ -104,20 +108,27 @@ class Workspace:
             end += -(-count // PADDING) * PADDING
             return start
 
-        self.plan[at.X_AT] = place(packed * self.sizes[0])
-        self.plan[at.Y_AT] = place(packed * self.sizes[-1])
-        self.plan[at.GRADIENT_AT] = place(self.padded)
-        self.plan[at.SUMS_AT] = place(self.padded * PADDING)
-        self.plan[at.P_AT] = place(packed * self.sizes[-1])
-        panels = rows * -(-max(self.sizes[1:]) // PANEL) * PANEL
-        self.plan[at.PANELS_AT] = place(max(panels, spare_room(rows, max(self.sizes))))
-        self.plan[at.STRIP_AT] = place(TALL * max(self.sizes[1:]))
-        deltas = [place(rows * max(self.sizes[1:])) for _ in range(2)]
-        for index, record in enumerate(self.records):
+        plan, widest = self.plan, max(self.sizes)
+        plan[at.X_AT] = place(packed * self.sizes[0])
+        plan[at.Y_AT] = place(packed * self.sizes[-1])
+        plan[at.GRADIENT_AT] = place(self.padded)
+        plan[at.SUMS_AT] = place(sums)
+        plan[at.P_AT] = place(packed * self.sizes[-1])
+        plan[at.SPARE_ROW] = spare_room(1, widest)
+        plan[at.SPARE_AT] = place(rows * int(plan[at.SPARE_ROW]))
+        plan[at.STRIP_SIZE] = TALL * -(-widest // PADDING) * PADDING
+        plan[at.STRIP_AT] = place(self.threads * int(plan[at.STRIP_SIZE]))
+        for record in self.records:
             fan_in, fan_out = int(record[at.FAN_IN]), int(record[at.FAN_OUT])
             record[at.A_AT] = place(rows * fan_out)
             record[at.Z_AT] = place(rows * fan_out) if record[at.ACTIVATION] in (GELU, SILU) else record[at.A_AT]
-            record[at.D_AT] = deltas[index % 2]
+            record[at.D_AT] = place(rows * fan_out)
+            record[at.PANELS_AT] = place(rows * -(-fan_out // PANEL) * PANEL) if record[at.STRIPS] else 0
             record[at.TRANSPOSED_AT] = place(-(-fan_out // PADDING) * PADDING * fan_in) if fan_out > 1 else 0
         self.buffer = aligned(end, self.dtype)
-        self.capacity, self.packed = rows, packed
+        self.capacity, self.packed, self.sums = rows, packed, sums
+
+    @property
+    def partials(self) -> int:
+        """How many partial losses a block has."""
+        return self.capacity // CHUNK

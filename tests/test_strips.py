@@ -26,11 +26,11 @@ def _run(
 ) -> None:
     (rows, fan_in), fan_out = x.shape, d.shape[1]
     prepare(code, pointer(hyper), 1)
-    pack_panels(pointer(d), pointer(panels), rows, fan_out)
+    pack_panels(pointer(d), pointer(panels), rows, fan_out, rows)
     first = pointer(moments)
     second = first + w.size
     places = pointer(panels), pointer(strip), pointer(w), first, second, pointer(dw)
-    backward_strips(code, pointer(hyper), pointer(x), *places, rows, fan_in, fan_out, add, step)
+    backward_strips(code, pointer(hyper), pointer(x), *places, rows, fan_in, fan_out, 0, fan_in, add, step)
 
 
 def _strips(code: int, hyper: Any, x: Any, d: Any, w: Any, moments: Any, dw: Any, add: int, step: int) -> None:

@@ -73,13 +73,21 @@ def _dot_rows(x: Pointer, w: Pointer, b: Pointer, out: Pointer, rows: Int, fan_i
 
 
 @kernel
-def layer_backward_weights(x: Pointer, d: Pointer, dw: Pointer, rows: Int, fan_in: Int, fan_out: Int, add: Int) -> None:
-    """dw = x.T @ d, or dw += x.T @ d if `add`: x (rows, fan_in), d (rows, fan_out), dw (fan_in, fan_out)."""
+def layer_backward_weights(
+    x: Pointer, d: Pointer, dw: Pointer, rows: Int, fan_in: Int, fan_out: Int, lower: Int, upper: Int, add: Int
+) -> None:
+    """dw = x.T @ d, or dw += x.T @ d if `add`: x (rows, fan_in), d (rows, fan_out), dw (fan_in, fan_out).
+
+    Only dw's rows from `lower` to `upper` are computed, for the threads to share the rest.
+    """
     mode = ADD if add else 0
+    x = x + lower
+    dw = dw + lower * fan_out
+    here = upper - lower
     if fan_out == 1:
-        product(d, 0, 1, x, fan_in, dw, dw, dw, 0, dw, mode, 1, rows, fan_in)
+        product(d, 0, 1, x, fan_in, dw, dw, dw, 0, dw, mode, 1, rows, here)
     else:
-        product(x, 1, fan_in, d, fan_out, dw, dw, dw, fan_out, dw, mode, fan_in, rows, fan_out)
+        product(x, 1, fan_in, d, fan_out, dw, dw, dw, fan_out, dw, mode, here, rows, fan_out)
 
 
 @kernel
@@ -110,17 +118,18 @@ def layer_backward_biases(d: Pointer, db: Pointer, rows: Int, fan_out: Int, add:
 
 
 @kernel
-def transpose(w: Pointer, out: Pointer, fan_in: Int, fan_out: Int) -> None:
-    """out = w.T: w (fan_in, fan_out), out (fan_out rounded up to whole registers, fan_in)."""
+def transpose(w: Pointer, out: Pointer, fan_in: Int, fan_out: Int, share: Int, shares: Int) -> None:
+    """out = w.T: w (fan_in, fan_out), out (fan_out rounded up to whole registers, fan_in); one of so many equal shares."""
     step = lanes(w)
     if fan_in < step:
-        for i in range(fan_in):
+        for i in range(share, fan_in, shares):
             for j in range(fan_out):
                 out[j * fan_in + i] = w[i * fan_out + j]
         return
-    for j in range(0, fan_out, step):
+    for j in range(share * step, fan_out, shares * step):
         for block in range(0, fan_in, step):
-            i = min(block, fan_in - step)  # the last block overlaps the one before: no rows beyond the array are touched
+            # The last block overlaps the one before: no rows beyond the array are touched.
+            i = min(block, fan_in - step)
             square = load_square(w + (i * fan_out + j), fan_out, fan_out - j)
             store(transposed(square), out + (j * fan_in + i), fan_in, None)
 
@@ -231,7 +240,7 @@ def dense_backward_weights(x: Any, d: Any, dw: Any) -> int:
     fan_out = d.shape[1]
     if d.shape[0] != rows or dw.shape != (fan_in, fan_out) or fan_in == 0 or fan_out == 0:
         return 1
-    layer_backward_weights(pointer(x), pointer(d), pointer(dw), rows, fan_in, fan_out, 0)
+    layer_backward_weights(pointer(x), pointer(d), pointer(dw), rows, fan_in, fan_out, 0, fan_in, 0)
     return 0
 
 
@@ -309,7 +318,7 @@ def dense_backward_inputs(d: Any, w: Any, activation: int, a: Any, scratch: Any,
         return 1
     if fan_in == 0 or fan_out == 0:
         return 1
-    transpose(pointer(w), pointer(scratch), fan_in, fan_out)
+    transpose(pointer(w), pointer(scratch), fan_in, fan_out, 0, 1)
     to = pointer(dx)
     layer_backward_inputs(activation, pointer(d), pointer(scratch), pointer(a), to, to, 0, rows, fan_in, fan_out)
     return 0

@@ -276,3 +276,29 @@ def flush_subnormals() -> int:
 
 def restore_subnormals(before: int) -> None:
     pass
+
+
+# ---- threads: without compiled code there is one ---------------------------------------------------------------------
+
+
+def atomic_add(base: Pointer, index: int, value: int) -> int:
+    before: int = base[index]
+    base[index] = before + value
+    return before
+
+
+def atomic_load(base: Pointer, index: int) -> int:
+    value: int = base[index]
+    return value
+
+
+def atomic_store(base: Pointer, index: int, value: int) -> None:
+    base[index] = value
+
+
+def pause() -> None:
+    pass
+
+
+def give_way(turn: int) -> None:
+    pass

@@ -20,9 +20,11 @@ SHUFFLE = 12  # 1: visit the rows in a new random order each epoch
 NARROW = 13  # 1: the batch lies on the lanes
 SUMS_AT = 14  # then, a register for each parameter's gradient
 P_AT = 15  # and the outputs of its batch
-PANELS_AT = 16  # scratch of the products: a layer's inputs or its gradient of z, rearranged
-STRIP_AT = 17  # the gradient of a strip of weights
-HEADER = 18
+SPARE_AT = 16  # scratch of the products, SPARE_ROW numbers a row of the block
+SPARE_ROW = 17
+STRIP_AT = 18  # for each thread the gradient of a strip of weights, STRIP_SIZE numbers
+STRIP_SIZE = 19
+HEADER = 20
 
 FAN_IN = 0
 FAN_OUT = 1
@@ -34,11 +36,19 @@ Z_AT = 6  # pre-activations, where the activation's derivative needs them
 A_AT = 7  # outputs
 D_AT = 8  # gradient of the pre-activations
 STRIPS = 9  # 1: the weights' gradient and update go by strips
-RECORD = 10
+PANELS_AT = 10  # then, the gradient of the pre-activations by panels
+RECORD = 11
 
 # Training's own state, so that it can stop anywhere and go on.
 CURSOR = 0  # next row of the epoch
 EPOCH = 1  # epochs done
 RANDOM = 2  # state of the shuffling generator
 STEP = 3  # optimiser steps done
-STATE = 4
+# What its threads tell one another; those that are waited for have cache lines of their own.
+START = 4  # first row of this step's batch
+ROWS = 5  # rows of this step's batch; 0: there is none, return
+STOP = 6  # 1: make no further step
+ABORT = 7  # 1: a thread failed
+ARRIVED = 16  # threads that wait at the barrier
+ROUND = 32  # meetings so far
+STATE = 48

@@ -19,11 +19,11 @@ PANELS = 1 << 19  # bytes
 
 
 @kernel
-def pack_panels(d: Pointer, out: Pointer, rows: Int, columns: Int) -> None:
-    """The columns of d (rows, columns) by panels, each (rows, 2 registers) without gaps; zeros beyond the last column."""
+def pack_panels(d: Pointer, out: Pointer, rows: Int, columns: Int, height: Int) -> None:
+    """The columns of d (rows, columns) by panels of 2 registers, `height` rows apart; zeros beyond the last column."""
     wide = 2 * lanes(d)
     for j in range(0, columns, wide):
-        to = out + j * rows
+        to = out + j * height
         for i in range(rows):
             store(load(d + (i * columns + j), 0, 1, 2, columns - j), to + i * wide, 0, None)
 
@@ -42,10 +42,14 @@ def backward_strips(
     rows: Int,
     fan_in: Int,
     fan_out: Int,
+    lower: Int,
+    upper: Int,
     add: Int,
     step: Int,
 ) -> None:
     """One optimiser step of w (fan_in, fan_out) with the gradient x.T @ d, plus dw if `add`; without `step` it goes to dw.
+
+    Only w's rows from `lower` to `upper` are treated, for the threads to share the rest.
 
     x is (rows, fan_in), `panels` d (rows, fan_out) as `pack_panels` left it, `strip` scratch for TALL * fan_out numbers,
     `first` and `second` w's places in the optimiser's vectors.
@@ -58,8 +62,8 @@ def backward_strips(
     span = max(PANELS * half // VECTOR_BYTES // rows // wide, 1) * wide
     for start in range(0, fan_out, span):
         columns = min(span, fan_out - start)
-        for i in range(0, fan_in, TALL):
-            here = min(TALL, fan_in - i)
+        for i in range(lower, upper, TALL):
+            here = min(TALL, upper - i)
             at = i * fan_out + start
             gradient, row = dw + at, fan_out
             if step:

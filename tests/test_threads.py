@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastmlp
+from fastmlp import threads
+from fastmlp.kernels import plan as at
+from fastmlp.kernels import train as kernels
+from fastmlp.kernels.interpreted import INTERPRETED
+
+NETS = {
+    # (sizes, hidden activation, loss, rows, batch): strips and small layers, several blocks, one output, narrow batches
+    "strips": ([20, 140, 130, 3], "tanh", "cross_entropy", 330, 100),
+    "blocks": ([7, 150, 160, 2], "gelu", "mse", 1500, 1400),
+    "one output": ([40, 33, 1], "relu", "bce", 300, 97),
+    "deep": ([5, 8, 8, 8, 8, 2], "silu", "huber", 130, 65),
+    "few rows": ([30, 200, 4], "relu", "cross_entropy", 40, 3),
+}
+
+
+@pytest.fixture
+def all_share(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Every step is shared by as many threads as are allowed, however small it is."""
+    monkeypatch.setattr(threads, "STEP_WORK", 0)
+    monkeypatch.setattr(threads, "CALL_WORK", 0)
+    monkeypatch.setattr(threads, "THREAD_ROWS", 1)
+    yield
+    fastmlp.set_num_threads(None)
+
+
+def _trained(net: str, count: int, dtype: str, optimizer: Any) -> tuple[fastmlp.Model, list[float]]:
+    sizes, activation, loss, rows, batch = NETS[net]
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((rows, sizes[0]))
+    y = rng.integers(0, 2, rows) if loss in ("bce", "cross_entropy") else rng.standard_normal((rows, sizes[-1]))
+    fastmlp.set_num_threads(count)
+    model = fastmlp.Model(sizes, activation, loss, dtype, rng=0)
+    return model, model.fit(X, y, 2, batch, optimizer=optimizer, rng=3)["loss"]
+
+
+@pytest.mark.skipif(INTERPRETED, reason="without compiled code there is one thread")
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("optimizer", [fastmlp.SGD(0.05), fastmlp.Adam(1e-3)], ids=["sgd", "adam"])
+def test_bits_do_not_depend_on_the_number(net: str, optimizer: Any, dtype: Any, all_share: None) -> None:
+    model, losses = _trained(net, 1, str(dtype), optimizer)
+    assert np.isfinite(losses).all()
+    for count in (2, 3, 7):
+        other, others = _trained(net, count, str(dtype), optimizer)
+        np.testing.assert_array_equal(other.params, model.params)
+        assert others == losses
+
+
+@pytest.mark.skipif(INTERPRETED, reason="without compiled code there is one thread")
+def test_threads_do_share(all_share: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = set()
+    train = kernels.train
+
+    def watched(*args: Any) -> None:
+        seen.add((threading.current_thread().name, args[-2], args[-1]))
+        train(*args)
+
+    monkeypatch.setattr(kernels, "train", watched)
+    _trained("strips", 3, "float32", fastmlp.SGD(0.01))
+    assert seen == {(f"fastmlp-{me}", me, 3) for me in range(3)}
+
+
+def test_number_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_usable_cores", lambda: 8)
+    for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "FASTMLP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    assert fastmlp.get_num_threads() == 8
+    for number, name in ((4, "NUMBA_NUM_THREADS"), (3, "OMP_NUM_THREADS"), (2, "FASTMLP_NUM_THREADS")):
+        monkeypatch.setenv(name, str(number))
+        assert fastmlp.get_num_threads() == number
+    monkeypatch.setenv("FASTMLP_NUM_THREADS", "many")
+    assert fastmlp.get_num_threads() == 3
+    monkeypatch.setenv("FASTMLP_NUM_THREADS", "99")
+    assert fastmlp.get_num_threads() == 8
+
+
+def test_set_num_threads() -> None:
+    before = fastmlp.get_num_threads()
+    fastmlp.set_num_threads(5)
+    assert fastmlp.get_num_threads() == 5
+    fastmlp.set_num_threads(None)
+    assert fastmlp.get_num_threads() == before
+    for wrong, refusal in ((0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError), (True, TypeError)):
+        with pytest.raises(refusal, match="n must be"):
+            fastmlp.set_num_threads(wrong)
+    assert fastmlp.get_num_threads() == before
+
+
+def test_small_work_is_not_shared() -> None:
+    fastmlp.set_num_threads(4)
+    try:
+        assert threads.share(1000, 1000, 10**9) == 1
+        assert threads.share(1000, 10**8, 1) == 1
+        assert threads.share(1000, 10**8, 1000) == 4
+        assert threads.share(130, 10**8, 1000) == 2
+        assert threads.share(1, 10**8, 1000) == 1
+    finally:
+        fastmlp.set_num_threads(None)
+
+
+@pytest.mark.skipif(INTERPRETED or not hasattr(signal, "raise_signal"), reason="without compiled code there is one thread")
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_interrupt_leaves_a_usable_model(count: int, all_share: None) -> None:
+    fastmlp.set_num_threads(count)
+    model = fastmlp.Model([30, 300, 300, 2], rng=0)
+    X, y = np.ones((512, 30)), np.zeros((512, 2))
+    model.fit(X, y, batch_size=64)
+    # Not from this thread: a handler runs between two of its bytecodes, and it is in compiled code.
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, y, epochs=10**6, batch_size=64)
+    assert time.monotonic() - started < 10
+    assert np.isfinite(model.params).all()
+    assert np.isfinite(model.fit(X, y, epochs=5, batch_size=64)["loss"]).all()
+
+
+def test_a_failing_thread_fails_the_call() -> None:
+    state = np.zeros(at.STATE, np.int64)
+
+    def target(me: int) -> None:
+        if me == 1:
+            raise RuntimeError("planted")
+        while not state[at.ABORT]:
+            time.sleep(0.001)
+
+    with pytest.raises(RuntimeError, match="planted"):
+        threads.run(target, 3, state, lambda: None)
