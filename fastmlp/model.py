@@ -1,6 +1,7 @@
 """Model: a multilayer perceptron. It validates, owns the buffers and calls the kernels; it does no arithmetic."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from threading import RLock
 from typing import Any, NamedTuple
@@ -22,6 +23,12 @@ from fastmlp.workspace import Workspace, aligned
 # Multiply-adds in one compiled call of `fit`: a tenth of a second or so, after which Ctrl-C and printing get their turn.
 CALL_WORK = 1 << 32
 NO_STATE = np.zeros(at.STATE, np.int64)
+OWN = {"_space", "_store", "_lock", "_hyper", "_hyper_of"}  # what a copy makes for itself
+
+
+@lru_cache(maxsize=64)
+def _sgd(lr: float) -> SGD:
+    return SGD(lr)
 
 
 class Gradients(NamedTuple):
@@ -156,11 +163,13 @@ class Model:
         self._space = Workspace(self.sizes, self.activations, LOSSES[self.loss_name].code, self.dtype)
         self._store = aligned(self._space.padded, self.dtype)
         self._params = self._store[: self._space.parameters]
+        self._hyper_of: Optimizer | None = None
+        self._hyper = np.zeros(0)
         self._lock = RLock()
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
-            state = {name: value for name, value in self.__dict__.items() if name not in ("_space", "_store", "_lock")}
+            state = {name: value for name, value in self.__dict__.items() if name not in OWN}
             return state | {"_params": self._params.copy(), "_moments": self._moments.copy()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -246,12 +255,11 @@ class Model:
         verbose = validation.count("verbose", verbose, 0)
         shuffle = validation.flag("shuffle", shuffle) and batch < samples
         chosen = self._choose(lr, optimizer)
-        order = np.arange(samples if shuffle else 1)
+        order = np.arange(samples) if shuffle else NO_STATE
         state = np.zeros(at.STATE, np.int64)
         if shuffle or rng is not None:
             state[at.RANDOM] = validation.generator(rng).integers(-(2**63), 2**63)
         losses = np.zeros(epochs)
-        work = 3 * batch * self._space.parameters
         printed = 0
 
         def look() -> None:
@@ -261,29 +269,56 @@ class Model:
                 printed += verbose
 
         with self._lock:
-            narrow = self._space.narrow(batch, code)
-            steps = epochs * -(-samples // batch)
-            shares = 1 if narrow else threads.share(batch, work, steps)
-            hyper = self._prepare(chosen, code, batch, y.shape[1], narrow, shares)
-            plan = self._space.plan
-            plan[at.SAMPLES], plan[at.BATCH], plan[at.EPOCHS], plan[at.SHUFFLE] = samples, batch, epochs, shuffle
-            plan[at.NARROW] = narrow
-            state[at.STEP] = self._steps
-            data = plan, hyper, self._store, self._moments, self._space.buffer, X, y, order, state, losses
-            try:
-                if shares > 1:
-                    threads.run(lambda me: kernels.train(*data, steps, me, shares), shares, state, look)
-                while state[at.EPOCH] < epochs:
-                    kernels.train(*data, max(CALL_WORK // work, 1), 0, 1)
-                    look()
-            finally:
-                self._steps = int(state[at.STEP])
-            look()
+            self._train(X, y, code, chosen, batch, order, state, losses, look)
         return History(epoch=range(epochs), loss=losses)
 
     def step(self, X: Any, y: Any, lr: float | None = None, optimizer: Optimizer | None = None) -> float:
-        """One update from all rows of X: `fit` for one epoch of one batch. Returns the loss before it."""
-        return self.fit(X, y, lr=lr, optimizer=optimizer)["loss"][0]
+        """One update from all rows of X: `fit` for one epoch of one batch, without its overhead.
+
+        Returns
+        -------
+        float
+            The loss before the update.
+        """
+        X, y, code = self._data(X, y)
+        chosen = self._choose(lr, optimizer)
+        state, losses = np.zeros(at.STATE, np.int64), np.zeros(1)
+        with self._lock:
+            self._train(X, y, code, chosen, len(X), NO_STATE, state, losses, None)
+        return losses.item()
+
+    def _train(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        code: int,
+        optimizer: Optimizer,
+        batch: int,
+        order: np.ndarray,
+        state: np.ndarray,
+        losses: np.ndarray,
+        look: Callable[[], None] | None,
+    ) -> None:
+        """Run the epochs that `losses` has room for, shuffled if `order` holds all rows, and `look` in between."""
+        space, plan, samples, epochs = self._space, self._space.plan, len(X), len(losses)
+        work = 3 * batch * space.parameters
+        steps = epochs * -(-samples // batch)
+        narrow = space.narrow(batch, code)
+        shares = 1 if narrow else threads.share(batch, work, steps)
+        hyper = self._prepare(optimizer, code, batch, y.shape[1], narrow, shares)
+        plan[at.SAMPLES : at.EPOCHS + 1] = samples, batch, epochs
+        plan[at.SHUFFLE : at.NARROW + 1] = order is not NO_STATE, narrow
+        state[at.STEP] = self._steps
+        data = plan, hyper, self._store, self._moments, space.buffer, X, y, order, state, losses
+        try:
+            if shares > 1:
+                threads.run(lambda me: kernels.train(*data, steps, me, shares), shares, state, look or (lambda: None))
+            while state[at.EPOCH] < epochs:
+                kernels.train(*data, CALL_WORK // work + 1, 0, 1)
+                if look is not None:
+                    look()
+        finally:
+            self._steps = int(state[at.STEP])
 
     def predict(self, X: Any) -> np.ndarray:
         """The output activations.
@@ -384,7 +419,8 @@ class Model:
     @staticmethod
     def _choose(lr: float | None, optimizer: Optimizer | None) -> Optimizer:
         if optimizer is None:
-            return SGD() if lr is None else SGD(lr)
+            # Made once: checking its settings takes longer than a small net's step.
+            return _sgd(lr) if type(lr) is float else SGD() if lr is None else SGD(lr)
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be a fastmlp.SGD or fastmlp.Adam, got {optimizer!r}")
         if lr is not None:
@@ -406,7 +442,9 @@ class Model:
             self._moments = np.zeros(1, self.dtype)
         if len(self._moments) < optimizer.moments * self._space.padded:
             self._moments = aligned(optimizer.moments * self._space.padded, self.dtype)
-        return optimizer.hyper(self._space.partials)
+        if optimizer is not self._hyper_of or len(self._hyper) < HYPER + self._space.partials:
+            self._hyper_of, self._hyper = optimizer, optimizer.hyper(self._space.partials)
+        return self._hyper
 
     def summary(self) -> str:
         """A table of the layers: shape, activation, parameters, bytes."""
