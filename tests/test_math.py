@@ -50,6 +50,7 @@ FUNCTIONS: dict[str, tuple[Callable[[Any], Any], float]] = {
     "normal_density": (_normal_density, 3.0),
     "normal_cdf": (_normal_cdf, 8.0),
 }
+SINGLE = {"tanh": 6.0}  # where float32 is held to another bound: a rational function, at half the cost
 
 
 def _mapping(function: Callable[[Any], Any]) -> Callable[[Any, Any], None]:
@@ -111,6 +112,8 @@ def test_error_in_last_place(name: str, dtype: Any, rng: np.random.Generator) ->
     if np.finfo(WIDER[dtype.name]).nmant == np.finfo(dtype).nmant:
         pytest.skip("no wider type to compare with")
     function, bound = FUNCTIONS[name]
+    if dtype == np.float32:
+        bound = SINGLE.get(name, bound)
     x = _numbers(dtype, rng, name)
     error = _ulps(_apply(name, x), quiet(lambda: function(x.astype(WIDER[dtype.name])))())
     if not FMA and not INTERPRETED and name.startswith("normal"):

@@ -270,6 +270,13 @@ def horner(typingctx: Any, x: Any, single: Any, double: Any) -> Any:
     return x(x, single, double), codegen
 
 
+@intrinsic
+def is_single(typingctx: Any, tile: Any) -> Any:
+    """Whether a tile's dtype is float32: a constant in each kernel."""
+    value = ir.IntType(1)(tile.dtype.bitwidth == 32)
+    return types.boolean(tile), lambda context, builder, sig, args: value
+
+
 # ---- across lanes ----------------------------------------------------------------------------------------------------
 
 

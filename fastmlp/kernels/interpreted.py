@@ -190,6 +190,10 @@ def root(a: Array) -> Array:
     return np.asarray(np.sqrt(a))
 
 
+def is_single(tile: Tile) -> bool:
+    return bool(tile.dtype == np.float32)
+
+
 @_on_tiles
 def maximum(a: Array, b: Array) -> Array:
     return np.where(b > a, b, a)

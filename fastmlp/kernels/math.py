@@ -3,7 +3,7 @@
 Numba has no vector library for them since 0.62, and a scalar call costs 4.6 ns an element where these cost 0.1 to 0.5.
 The coefficients are Chebyshev interpolations computed in 60 digits and rounded; the tests hold each function to its
 stated error over the whole range. Errors in units in the last place (ULP), float32 and float64 alike: exp 1.5,
-expm1 2.5, log 1, log1p 1.5, sigmoid 2.5, tanh 3, normal_density 3, normal_cdf 8. Where the target has no fused
+expm1 2.5, log 1, log1p 1.5, sigmoid 2.5, tanh 3 (float32: 6), normal_density 3, normal_cdf 8. Where the target has no fused
 multiply-add the normal distribution loses up to x**2 / 2 ULP more in its tails. Infinities and NaN go where IEEE 754
 sends them; the zero that expm1 returns is positive.
 """
@@ -12,8 +12,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastmlp.kernels.arithmetic import copysign, exponent, fabs, fma, horner, maximum, minimum, quotient, rint, scale, where
+from fastmlp.kernels.arithmetic import (
+    copysign,
+    exponent,
+    fabs,
+    fma,
+    horner,
+    is_single,
+    maximum,
+    minimum,
+    quotient,
+    rint,
+    scale,
+    where,
+)
 from fastmlp.kernels.jit import inlined
+from fastmlp.kernels.tile import FMA
 
 Tile = Any
 
@@ -29,8 +43,8 @@ EXP_LOW_32, EXP_LOW_64 = (-104.0,), (-746.0,)
 EXP_HIGH_32, EXP_HIGH_64 = (89.0,), (710.0,)
 # expm1 is -1 to the last bit up to here, and 2**-k does not overflow.
 EXPM1_LOW_32, EXPM1_LOW_64 = (-20.0,), (-40.0,)
-# tanh is 1 to the last bit from here on.
-TANH_HIGH_32, TANH_HIGH_64 = (10.0,), (20.0,)
+# tanh is 1 to the last bit from here on, in float32 and float64.
+TANH_HIGH_32, TANH_HIGH_64 = 9.02, 20.0
 TINY_32, TINY_64 = (1.1754943508222875e-38,), (2.2250738585072014e-308,)
 
 # (exp(r) - 1 - r) / r**2 on |r| <= ln(2) / 2.
@@ -45,6 +59,9 @@ LOG_64 = (
     0.14617807153417325, 0.15331611722055008, 0.18182892432536871, 0.22222211089379496, 0.28571428626253838,
     0.39999999999898891, 0.66666666666666697,
 )  # fmt: skip
+# tanh(x) / x = P(x**2) / Q(x**2) on |x| <= 9.02, best in relative error: 0.35 units of float32's last place.
+TANH_P = (1.3318813607554603e-08, 2.0583291188813746e-05, 0.0034940228797495365, 0.1337970793247223, 1.0)
+TANH_Q = (7.761912002024474e-07, 0.0003283073892816901, 0.025871029123663902, 0.46713024377822876, 1.0)
 # P(X < -a) * exp(a**2 / 2) * (1 + a) for a standard normal X, as a polynomial of t = (a - 5) / (a + 5), a >= 0.
 NORMAL_32 = (
     0.000209604038, -2.73382692e-5, -0.00170068454, 0.00653186114, -0.015163095, 0.0245353856, -0.0264019424,
@@ -136,8 +153,14 @@ def sigmoid(x: Tile) -> Tile:
 
 @inlined
 def tanh(x: Tile) -> Tile:
-    """(e**2x - 1) / (e**2x + 1)."""
-    e = expm1(minimum(fabs(x), horner(x, TANH_HIGH_32, TANH_HIGH_64)) * 2.0)
+    """(e**2x - 1) / (e**2x + 1); in float32 x P(x**2) / Q(x**2), at half the cost."""
+    far = fabs(x)
+    if FMA and is_single(x):
+        bounded = minimum(far, TANH_HIGH_32)
+        square = bounded * bounded
+        value = quotient(bounded * horner(square, TANH_P, TANH_P), horner(square, TANH_Q, TANH_Q))
+        return copysign(where(far >= TANH_HIGH_32, 1.0, minimum(value, 1.0)), x)
+    e = expm1(minimum(far, TANH_HIGH_64) * 2.0)
     return copysign(quotient(e, e + 2.0), x)
 
 
