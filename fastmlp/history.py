@@ -32,5 +32,6 @@ class History(Mapping[str, list[Any]]):
         return len(self._columns)
 
     def __repr__(self) -> str:
-        losses = self["loss"]
-        return f"History({len(losses)} epochs, loss {losses[0]:.4g} -> {losses[-1]:.4g})"
+        losses = self.get("loss", [])
+        ends = f", loss {losses[0]:.4g} -> {losses[-1]:.4g}" if losses else ""
+        return f"History({len(losses)} epochs{ends})"

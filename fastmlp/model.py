@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from threading import RLock
+from threading import Lock, get_ident
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +20,9 @@ from fastmlp.losses import LOSSES
 from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.workspace import Workspace, aligned
 
-# Multiply-adds in one compiled call of `fit`: a tenth of a second or so, after which Ctrl-C and printing get their turn.
-CALL_WORK = 1 << 32
+# Work of one compiled call of `fit`, in multiply-adds: a tenth of a second or so, after which Ctrl-C and printing get their
+# turn. A step's own overhead, and each parameter's update from memory, count as so many.
+CALL_TURN, STEP_COST, UPDATE_COST = 1 << 32, 5000, 64
 NO_STATE = np.zeros(at.STATE, np.int64)
 OWN = {"_space", "_store", "_lock", "_hyper", "_hyper_of"}  # what a copy makes for itself
 
@@ -29,6 +30,24 @@ OWN = {"_space", "_store", "_lock", "_hyper", "_hyper_of"}  # what a copy makes 
 @lru_cache(maxsize=64)
 def _sgd(lr: float) -> SGD:
     return SGD(lr)
+
+
+class Turn:
+    """A lock whose holder gets an error, not a deadlock and not a second entry, when he asks for it again."""
+
+    def __init__(self) -> None:
+        self.lock, self.holder = Lock(), 0
+
+    def __enter__(self) -> None:
+        me = get_ident()
+        if self.holder == me:
+            raise RuntimeError("the model is in the middle of a call of this thread: a signal handler or print may not call it")
+        self.lock.acquire()
+        self.holder = me
+
+    def __exit__(self, *exception: object) -> None:
+        self.holder = 0
+        self.lock.release()
 
 
 class Gradients(NamedTuple):
@@ -165,7 +184,7 @@ class Model:
         self._params = self._store[: self._space.parameters]
         self._hyper_of: Optimizer | None = None
         self._hyper = np.zeros(0)
-        self._lock = RLock()
+        self._lock = Turn()
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:
@@ -246,7 +265,8 @@ class Model:
 
         Notes
         -----
-        Ctrl-C is seen between steps, about ten times a second, and leaves a model that can be used and trained on.
+        Ctrl-C is seen between steps, several times a second unless one step takes longer, and leaves a model that can be
+        used and trained on.
         """
         X, y, code = self._data(X, y)
         samples = len(X)
@@ -300,12 +320,13 @@ class Model:
         look: Callable[[], None] | None,
     ) -> None:
         """Run the epochs that `losses` has room for, shuffled if `order` holds all rows, and `look` in between."""
-        space, plan, samples, epochs = self._space, self._space.plan, len(X), len(losses)
+        space, samples, epochs = self._space, len(X), len(losses)
         work = 3 * batch * space.parameters
         steps = epochs * -(-samples // batch)
         narrow = space.narrow(batch, code)
         shares = 1 if narrow else threads.share(batch, work, steps)
         hyper = self._prepare(optimizer, code, batch, y.shape[1], narrow, shares)
+        plan = space.plan
         plan[at.SAMPLES : at.EPOCHS + 1] = samples, batch, epochs
         plan[at.SHUFFLE : at.NARROW + 1] = order is not NO_STATE, narrow
         state[at.STEP] = self._steps
@@ -314,9 +335,12 @@ class Model:
             if shares > 1:
                 threads.run(lambda me: kernels.train(*data, steps, me, shares), shares, state, look or (lambda: None))
             while state[at.EPOCH] < epochs:
-                kernels.train(*data, CALL_WORK // work + 1, 0, 1)
+                kernels.train(*data, CALL_TURN // (work + STEP_COST + UPDATE_COST * space.parameters) + 1, 0, 1)
                 if look is not None:
                     look()
+        except BaseException:
+            kernels.count_subnormals()
+            raise
         finally:
             self._steps = int(state[at.STEP])
 
@@ -421,7 +445,7 @@ class Model:
         if optimizer is None:
             # Made once: checking its settings takes longer than a small net's step.
             return _sgd(lr) if type(lr) is float else SGD() if lr is None else SGD(lr)
-        if not isinstance(optimizer, Optimizer):
+        if not isinstance(optimizer, Optimizer) or type(optimizer) is Optimizer:
             raise TypeError(f"optimizer must be a fastmlp.SGD or fastmlp.Adam, got {optimizer!r}")
         if lr is not None:
             raise ValueError(f"lr={lr!r} must not be given together with optimizer={optimizer!r}, which has its own")

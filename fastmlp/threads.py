@@ -53,7 +53,7 @@ def get_num_threads() -> int:
     cores = _usable_cores()
     for name in ("FASTMLP_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         value = os.environ.get(name, "").strip()
-        if value.isdigit() and int(value) > 0:
+        if value.isascii() and value.isdigit() and int(value) > 0:
             return min(int(value), cores)
     return cores
 
@@ -85,7 +85,7 @@ def share(rows: int, work: int, calls: int) -> int:
 def run(target: Callable[[int], None], threads: int, state: np.ndarray, look: Callable[[], None]) -> None:
     """Call target(0) ... target(threads - 1), each in a thread of its own, while this one calls `look` now and then.
 
-    An interrupt here ends all of them after the step they are at, and is raised then; so is an exception of one of them.
+    An interrupt or an exception here ends all of them after the step they are at, and is raised then; so is one of theirs.
     """
     failures: list[BaseException] = []
 
@@ -97,18 +97,22 @@ def run(target: Callable[[int], None], threads: int, state: np.ndarray, look: Ca
             failures.append(failure)
 
     workers = [threading.Thread(target=work, args=(me,), name=f"fastmlp-{me}") for me in range(threads)]
-    interrupt: KeyboardInterrupt | None = None
-    for worker in workers:
-        worker.start()
+    raised: BaseException | None = None
+    try:
+        for worker in workers:
+            worker.start()
+    except BaseException as failure:
+        state[at.ABORT] = 1  # those that started would wait for the others
+        raised = failure
     while any(worker.is_alive() for worker in workers):
         try:
             for worker in workers:
-                worker.join(WAIT)
-            look()
-        except KeyboardInterrupt as raised:
-            interrupt = raised
+                if worker.ident is not None:
+                    worker.join(WAIT)
+            if raised is None:
+                look()
+        except BaseException as failure:  # whatever it is, nobody may train on behind the caller's back
+            raised = raised or failure
             state[at.STOP] = 1
-    if failures:
-        raise failures[0]
-    if interrupt is not None:
-        raise interrupt
+    if raised is not None or failures:
+        raise raised or failures[0]

@@ -14,6 +14,10 @@ def real(name: str, value: Any, *, above: float | None = None, least: float | No
     """A finite number in a range."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name} must be a number, got {value!r}")
+    try:
+        value = float(value)
+    except OverflowError:
+        value = float("inf")
     limits = [f"above {above:g}" if above is not None else "", f"at least {least:g}" if least is not None else ""]
     limits.append(f"below {below:g}" if below is not None else "")
     good = np.isfinite(value)
@@ -23,12 +27,14 @@ def real(name: str, value: Any, *, above: float | None = None, least: float | No
     return float(value)
 
 
-def count(name: str, value: Any, least: int = 1) -> int:
-    """A whole number of at least `least`."""
+def count(name: str, value: Any, least: int = 1, most: int = 2**40) -> int:
+    """A whole number in a range; the upper end is far beyond use, and far from where 64 bits end."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value!r}")
+    if value > most:
+        raise ValueError(f"{name} must be at most {most}, got {value!r}")
     return int(value)
 
 
@@ -45,7 +51,7 @@ def generator(rng: Any) -> np.random.Generator:
     """A Generator from a seed, a Generator or None."""
     if rng is None or isinstance(rng, np.random.Generator | np.random.BitGenerator | np.random.SeedSequence):
         return np.random.default_rng(rng)
-    return np.random.default_rng(count("rng", rng, 0))
+    return np.random.default_rng(count("rng", rng, 0, 2**4096))
 
 
 def numbers(name: str, value: Any) -> np.ndarray:
@@ -144,7 +150,7 @@ def dtype(value: Any) -> np.dtype:
 
 def sizes(value: Any) -> tuple[int, ...]:
     """At least two positive widths."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray) or np.ndim(value) == 0:
         raise TypeError(f"sizes must be a sequence of integers, got {value!r}")
     widths = tuple(count("sizes", width) for width in value)
     if len(widths) < 2:
@@ -155,7 +161,7 @@ def sizes(value: Any) -> tuple[int, ...]:
 def activations(value: Any, layers: int, loss: str) -> tuple[str, ...]:
     """A name for each layer, such that the loss can take the last one's outputs."""
     if isinstance(value, str):
-        choice("activations", value, ACTIVATIONS)
+        choice("activations", value, [name for name in ACTIVATIONS if name != "softmax"])
         names = (value,) * (layers - 1) + (LOSSES[loss].output,)
     elif isinstance(value, Sequence):
         names = tuple(choice("activations", name, ACTIVATIONS) for name in value)

@@ -40,6 +40,7 @@ def _warm_networks(dtype: str) -> None:
         model = Model([width, width, width, 2], [hidden, hidden, last], dtype=dtype)
         model.backward(X, X[:, :2])
         model.predict(X)
+    Model([2, 140, 2], dtype=dtype).predict(X[:1, :2])  # eight registers of a single row
     for loss in LOSSES:
         for sizes in ([width, width, 2], [width, 1], [2, 2, 1]):
             model = Model(sizes, loss=loss, dtype=dtype)

@@ -99,7 +99,10 @@ class Workspace:
         # A block's size is rounded up to whole chunks.
         rows = max(-(-block // CHUNK) * CHUNK, self.capacity)
         packed = max(-(-packed // CHUNK) * CHUNK, self.packed)
-        self.threads = max(threads, self.threads)
+        threads = max(threads, self.threads)
+        # All is worked out aside: an interrupt or a lack of memory must not leave offsets beyond the buffer.
+        plan = self.plan.copy()
+        records = plan[at.HEADER :].reshape(self.records.shape)
         end = 0
 
         def place(count: int) -> int:
@@ -108,7 +111,7 @@ class Workspace:
             end += -(-count // PADDING) * PADDING
             return start
 
-        plan, widest = self.plan, max(self.sizes)
+        widest = max(self.sizes)
         plan[at.X_AT] = place(packed * self.sizes[0])
         plan[at.Y_AT] = place(packed * self.sizes[-1])
         plan[at.GRADIENT_AT] = place(self.padded)
@@ -117,16 +120,18 @@ class Workspace:
         plan[at.SPARE_ROW] = spare_room(1, widest)
         plan[at.SPARE_AT] = place(rows * int(plan[at.SPARE_ROW]))
         plan[at.STRIP_SIZE] = TALL * -(-widest // PADDING) * PADDING
-        plan[at.STRIP_AT] = place(self.threads * int(plan[at.STRIP_SIZE]))
-        for record in self.records:
+        plan[at.STRIP_AT] = place(threads * int(plan[at.STRIP_SIZE]))
+        for record in records:
             fan_in, fan_out = int(record[at.FAN_IN]), int(record[at.FAN_OUT])
             record[at.A_AT] = place(rows * fan_out)
             record[at.Z_AT] = place(rows * fan_out) if record[at.ACTIVATION] in (GELU, SILU) else record[at.A_AT]
             record[at.D_AT] = place(rows * fan_out)
             record[at.PANELS_AT] = place(rows * -(-fan_out // PANEL) * PANEL) if record[at.STRIPS] else 0
             record[at.TRANSPOSED_AT] = place(-(-fan_out // PADDING) * PADDING * fan_in) if fan_out > 1 else 0
-        self.buffer = aligned(end, self.dtype)
-        self.capacity, self.packed, self.sums = rows, packed, sums
+        buffer = aligned(end, self.dtype)
+        self.capacity = 0  # until all below is done, the next call does this again
+        self.plan, self.records, self.buffer = plan, records, buffer
+        self.packed, self.sums, self.threads, self.capacity = packed, sums, threads, rows
 
     @property
     def partials(self) -> int:

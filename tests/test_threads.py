@@ -138,3 +138,55 @@ def test_a_failing_thread_fails_the_call() -> None:
 
     with pytest.raises(RuntimeError, match="planted"):
         threads.run(target, 3, state, lambda: None)
+
+
+def test_a_failing_look_stops_the_threads() -> None:
+    state = np.zeros(at.STATE, np.int64)
+    ended = []
+
+    def target(me: int) -> None:
+        while not state[at.STOP]:
+            time.sleep(0.001)
+        ended.append(me)
+
+    def look() -> None:
+        raise BrokenPipeError("planted")
+
+    with pytest.raises(BrokenPipeError, match="planted"):
+        threads.run(target, 3, state, look)
+    assert sorted(ended) == [0, 1, 2]
+
+
+def test_a_thread_that_cannot_start_fails_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = np.zeros(at.STATE, np.int64)
+    start = threading.Thread.start
+
+    def second_fails(self: threading.Thread) -> None:
+        if self.name == "fastmlp-1":
+            raise RuntimeError("can't start new thread")
+        start(self)
+
+    def target(me: int) -> None:
+        while not state[at.ABORT]:
+            time.sleep(0.001)
+
+    monkeypatch.setattr(threading.Thread, "start", second_fails)
+    with pytest.raises(RuntimeError, match="can't start"):
+        threads.run(target, 3, state, lambda: None)
+
+
+def test_a_call_within_a_call_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    model = fastmlp.Model([3, 4, 1], rng=0)
+    X, y = np.ones((5, 3)), np.zeros((5, 1))
+    refused = []
+
+    def printed(text: str) -> None:
+        with pytest.raises(RuntimeError, match="in the middle of a call"):
+            model.predict(X)
+        refused.append(text)
+
+    monkeypatch.setattr("builtins.print", printed)
+    model.fit(X, y, epochs=3, verbose=1)
+    monkeypatch.undo()
+    assert len(refused) == 3
+    assert model.predict(X).shape == (5, 1)

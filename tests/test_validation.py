@@ -376,3 +376,21 @@ def test_an_optimizer_given_alone_and_a_rate_given_alone():
     by_rate.fit(X, y, lr=0.5, optimizer=None)
     by_optimizer.fit(X, y, lr=None, optimizer=SGD(0.5))
     np.testing.assert_array_equal(by_rate.params, by_optimizer.params)
+
+
+@pytest.mark.small
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: Model([10**30, 2]), "sizes"),
+        (lambda: Model(np.array(5)), "sizes"),
+        (lambda: Model({2, 3}), "sizes"),
+        (lambda: Model([2, 1], "softmax"), "activations"),
+        (lambda: Model([2, 1]).fit([[1.0, 2.0]], [1.0], epochs=10**30), "epochs"),
+        (lambda: Model([2, 1]).fit([[1.0, 2.0]], [1.0], lr=10**400), "lr"),
+        (lambda: Adam(np.longdouble("1e4000")), "lr"),
+    ],
+)
+def test_numbers_beyond_the_machine(call, name):
+    with pytest.raises((ValueError, TypeError), match=name):
+        call()

@@ -75,9 +75,9 @@ class Pointer:
 
 
 def pointer(array: Array) -> Pointer:
-    flat = array.ravel("K")
-    if array.size and not np.may_share_memory(flat, array):
-        raise ValueError("a kernel needs a contiguous array")
+    if not array.flags.c_contiguous:
+        raise ValueError("a kernel needs a C-contiguous array")
+    flat = array.ravel()
     return Pointer(flat, 0, 0, flat.size)
 
 

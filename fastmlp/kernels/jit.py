@@ -11,9 +11,10 @@ A kernel's annotations are its signature: the names below.
 import ctypes
 import hashlib
 import inspect
+import signal
 from _thread import interrupt_main
 from collections.abc import Callable
-from threading import RLock
+from threading import RLock, Timer, current_thread, main_thread
 from traceback import print_exc
 from typing import Any, TypeVar
 
@@ -100,17 +101,40 @@ class Kernel:
         return found
 
 
-@ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
-def _resolve(identity: int) -> int:
-    """The address of the kernel so named, 0 if there is none: called by compiled code, once per call site's module."""
+@ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)
+def _resolve(identity: int, slot: int) -> None:
+    """Write the address of the kernel so named to `slot`: called by compiled code, once per call site's module.
+
+    Nothing can be raised through machine code, and ctypes returns garbage for a callback that raises: so the address is
+    written, not returned, and a slot that stays 0 makes the caller fail. Ctrl-C waits until the compilation is over.
+    """
     try:
-        kernel, dtype = _KERNELS[identity]
-        return kernel.address(dtype)
-    except KeyboardInterrupt:  # nothing can be raised through machine code: the caller fails, then Python sees the signal
-        interrupt_main()
-    except BaseException:  # ctypes would print it too, but return garbage for the address
+        with _InterruptLater():
+            kernel, dtype = _KERNELS[identity]
+            ctypes.c_int64.from_address(slot).value = kernel.address(dtype)
+    except BaseException:
         print_exc()
-    return 0
+
+
+class _InterruptLater:
+    """Ctrl-C within is delivered a moment after. An interrupted compilation would leave Numba broken for good."""
+
+    def __enter__(self) -> None:
+        self.came = False
+        self.before: Any = None
+        if current_thread() is main_thread() and signal.getsignal(signal.SIGINT) is not None:
+            self.before = signal.signal(signal.SIGINT, self.note)
+
+    def note(self, number: int, frame: Any) -> None:
+        self.came = True
+
+    def __exit__(self, *exception: object) -> None:
+        if self.before is not None:
+            signal.signal(signal.SIGINT, self.before)
+        if self.came:
+            timer = Timer(0.01, interrupt_main)
+            timer.daemon = True
+            timer.start()
 
 
 llvm.add_symbol("fastmlp_resolve", ctypes.cast(_resolve, ctypes.c_void_p).value)
@@ -125,12 +149,12 @@ def _target(builder: ir.IRBuilder, context: Any, identity: int) -> ir.Value:
         slot.linkage, slot.initializer = "internal", WORD(0)
     resolve = module.globals.get("fastmlp_resolve")
     if resolve is None:
-        resolve = ir.Function(module, ir.FunctionType(WORD, [WORD]), "fastmlp_resolve")
+        resolve = ir.Function(module, ir.FunctionType(ir.VoidType(), [WORD, WORD]), "fastmlp_resolve")
     known = builder.load(slot)
     before = builder.block
     with builder.if_then(builder.icmp_signed("==", known, WORD(0)), likely=False):
-        fresh = builder.call(resolve, [WORD(identity)])
-        builder.store(fresh, slot)
+        builder.call(resolve, [WORD(identity), builder.ptrtoint(slot, WORD)])
+        fresh = builder.load(slot)
         with builder.if_then(builder.icmp_signed("==", fresh, WORD(0)), likely=False):
             context.call_conv.return_user_exc(builder, RuntimeError, ("fastmlp: a kernel could not be compiled",))
         after = builder.block

@@ -80,8 +80,8 @@ def address(context: Any, builder: ir.IRBuilder, kind: PointerType, value: ir.Va
 @intrinsic
 def pointer(typingctx: Any, array: Any) -> Any:
     """The address of a contiguous array's first element."""
-    if not isinstance(array, types.Array) or array.layout == "A":
-        raise TypingError("a kernel needs a contiguous array")
+    if not isinstance(array, types.Array) or array.layout != "C":
+        raise TypingError("a kernel needs a C-contiguous array")
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
         data = context.make_array(sig.args[0])(context, builder, args[0])

@@ -33,7 +33,7 @@ from fastmlp.kernels.plan import (
 )
 from fastmlp.kernels.pointer import pointer
 from fastmlp.kernels.step import forward, gradient
-from fastmlp.kernels.subnormals import flush_subnormals, restore_subnormals
+from fastmlp.kernels.subnormals import FLUSH_AND_ZERO, flush_subnormals, restore_subnormals
 from fastmlp.kernels.update import prepare, update
 
 
@@ -118,6 +118,12 @@ def train(
         threads,
     )
     restore_subnormals(before)
+
+
+@entry
+def count_subnormals() -> None:
+    """Count subnormals in this thread, after a `train` that failed on the way."""
+    restore_subnormals(flush_subnormals() & ~FLUSH_AND_ZERO)
 
 
 @entry

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastmlp import Adam, Model, workspace
+from fastmlp.activations import ACTIVATIONS
+from fastmlp.kernels import plan as at
+from fastmlp.kernels.loss import CROSS_ENTROPY, MSE
+from fastmlp.workspace import Workspace, aligned
+
+HEADER_PARTS = (at.X_AT, at.Y_AT, at.GRADIENT_AT, at.SUMS_AT, at.P_AT, at.SPARE_AT, at.STRIP_AT)
+
+
+@pytest.mark.small
+def test_aligned(dtype: Any) -> None:
+    for count in (1, 16, 1000):
+        array = aligned(count, dtype)
+        assert array.shape == (count,)
+        assert array.dtype == dtype
+        assert array.ctypes.data % 64 == 0
+        assert not array.any()
+
+
+@pytest.mark.small
+@pytest.mark.parametrize("narrow", [False, True])
+def test_parts_never_overlap(narrow: bool, dtype: Any) -> None:
+    sizes = (7, 200, 160, 3)
+    space = Workspace(sizes, ("gelu", "tanh", "identity"), MSE, dtype)
+    for rows, threads in ((1, 1), (100, 1), (50, 3), (2000, 2)):
+        space.reserve(rows, narrow, threads)
+        starts = [int(space.plan[part]) for part in HEADER_PARTS]
+        for record in space.records:
+            parts = {int(record[part]) for part in (at.A_AT, at.Z_AT, at.D_AT)}
+            starts += [*parts, int(record[at.TRANSPOSED_AT]), *([int(record[at.PANELS_AT])] if record[at.STRIPS] else [])]
+        starts = sorted(starts)
+        needed = min(rows, int(space.plan[at.BLOCK])) * 3
+        distinct = [start for start in starts if start != int(space.plan[at.SUMS_AT]) or narrow]
+        assert len(set(distinct)) == len(distinct)
+        assert all(start % workspace.PADDING == 0 for start in starts)
+        assert starts[-1] + needed <= space.buffer.size
+
+
+@pytest.mark.small
+def test_it_grows_and_never_shrinks() -> None:
+    space = Workspace((3, 5, 2), ("relu", "softmax"), CROSS_ENTROPY, np.dtype(float))
+    space.reserve(100)
+    before = space.buffer
+    space.reserve(1)
+    space.reserve(100)
+    assert space.buffer is before
+    space.reserve(101, threads=2)
+    assert space.buffer.size > before.size
+
+
+@pytest.mark.small
+def test_without_memory_the_model_stays_usable(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((300, 4)), rng.standard_normal((300, 3))
+    model = Model([4, 40, 3], rng=0)
+    want = model.predict(X[:1])
+
+    def none(count: int, dtype: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(workspace, "aligned", none)
+    for call in (lambda: model.predict(X), lambda: model.fit(X, y), lambda: model.backward(X, y)):
+        with pytest.raises(MemoryError):
+            call()
+    np.testing.assert_array_equal(model.predict(X[:1]), want)
+    monkeypatch.undo()
+    assert np.isfinite(model.fit(X, y, optimizer=Adam())["loss"]).all()
+
+
+@pytest.mark.small
+def test_every_activation_has_a_code() -> None:
+    assert sorted(one.code for one in ACTIVATIONS.values()) == list(range(len(ACTIVATIONS)))
