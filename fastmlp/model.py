@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from threading import Lock, get_ident
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,24 +29,6 @@ OWN = {"_space", "_store", "_lock", "_hyper", "_hyper_of"}  # what a copy makes 
 @lru_cache(maxsize=64)
 def _sgd(lr: float) -> SGD:
     return SGD(lr)
-
-
-class Turn:
-    """A lock whose holder gets an error, not a deadlock and not a second entry, when he asks for it again."""
-
-    def __init__(self) -> None:
-        self.lock, self.holder = Lock(), 0
-
-    def __enter__(self) -> None:
-        me = get_ident()
-        if self.holder == me:
-            raise RuntimeError("the model is in the middle of a call of this thread: a signal handler or print may not call it")
-        self.lock.acquire()
-        self.holder = me
-
-    def __exit__(self, *exception: object) -> None:
-        self.holder = 0
-        self.lock.release()
 
 
 class Gradients(NamedTuple):
@@ -184,7 +165,7 @@ class Model:
         self._params = self._store[: self._space.parameters]
         self._hyper_of: Optimizer | None = None
         self._hyper = np.zeros(0)
-        self._lock = Turn()
+        self._lock = threads.Turn()
 
     def __getstate__(self) -> dict[str, Any]:
         with self._lock:

@@ -20,6 +20,24 @@ WAIT = 0.05  # seconds between looks at the state of things: Ctrl-C and printing
 _chosen: int | None = None
 
 
+class Turn:
+    """A lock whose holder gets an error, not a deadlock and not a second entry, when he asks for it again."""
+
+    def __init__(self) -> None:
+        self.lock, self.holder = threading.Lock(), 0
+
+    def __enter__(self) -> None:
+        me = threading.get_ident()
+        if self.holder == me:
+            raise RuntimeError("the model is in the middle of a call of this thread: a signal handler or print may not call it")
+        self.lock.acquire()
+        self.holder = me
+
+    def __exit__(self, *exception: object) -> None:
+        self.holder = 0
+        self.lock.release()
+
+
 def _usable_cores() -> int:
     """The cores that this process may run on, and no more than its share of the machine's time (a container's)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,7 +1,7 @@
 """A dense layer, forward and backward: z = x @ w + b, a = f(z), and the gradients of w, b and x.
 
 The kernels work on addresses and are what training runs on; the `dense_*` functions are the same for plain arrays, from Python
-or from compiled code.
+or from compiled code. Arrays that are not C-contiguous are a TypingError when the call is compiled.
 """
 
 from __future__ import annotations
