@@ -426,7 +426,7 @@ class Model:
         if optimizer is None:
             # Made once: checking its settings takes longer than a small net's step.
             return _sgd(lr) if type(lr) is float else SGD() if lr is None else SGD(lr)
-        if not isinstance(optimizer, Optimizer) or type(optimizer) is Optimizer:
+        if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer must be a fastmlp.SGD or fastmlp.Adam, got {optimizer!r}")
         if lr is not None:
             raise ValueError(f"lr={lr!r} must not be given together with optimizer={optimizer!r}, which has its own")

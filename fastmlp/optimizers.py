@@ -1,5 +1,6 @@
 """The optimisers: their settings. The arithmetic is in `fastmlp.kernels.update`."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ from fastmlp.validation import real
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class Optimizer(ABC):
     """What the optimisers share."""
 
     code: ClassVar[int]
@@ -29,9 +30,9 @@ class Optimizer:
                 real(field.name, value, least=0.0, below=1.0)
 
     @property
+    @abstractmethod
     def moments(self) -> int:
         """How many vectors of the parameters' length the optimiser keeps."""
-        raise NotImplementedError
 
     def hyper(self, room: int = 0) -> np.ndarray:
         """The settings, where the kernels look for them, and room for more numbers behind them."""

@@ -9,7 +9,7 @@ import numpy as np
 from fastmlp import validation
 from fastmlp.kernels import plan as at
 
-# Multiply-adds in a step below which a second thread does not pay: some 20 us of work against three meetings and colder caches.
+# Multiply-adds in a step below which a second thread does not pay: some 20 us of work against four meetings and colder caches.
 STEP_WORK = 2_000_000
 # The same for a whole call: starting the threads takes 0.1 to 0.3 ms.
 CALL_WORK = 500_000_000

@@ -145,28 +145,38 @@ sigmoid_forward, sigmoid_backward = _forward("sigmoid", sigmoid), _backward("sig
 tanh_forward, tanh_backward = _forward("tanh", tanh), _backward("tanh", _tanh_derivative)
 
 
+@inlined
+def row_maximum(z: Any, columns: int) -> Any:
+    """The largest of a row's numbers."""
+    high = z[0]
+    tallest = splat(z, high, 1, 1)
+    for j in range(0, columns, lanes(z)):
+        part = load(z + j, 0, 1, 1, columns - j)
+        # Invalid lanes read 0, which may exceed the maximum: they take the row's first number instead.
+        tallest = maximum(where(first_columns(part, columns - j), part, high), tallest)
+    return largest(tallest)
+
+
+@inlined
+def store_powers(z: Any, out: Any, columns: int, high: float) -> Any:
+    """out[j] = exp(z[j] - high) for a row; their sum."""
+    powers = splat(z, 0.0, 1, 1)
+    for j in range(0, columns, lanes(z)):
+        part = load(z + j, 0, 1, 1, columns - j)
+        power = where(first_columns(part, columns - j), exp(part - high), 0.0)
+        store(power, out + j, 0, columns - j)
+        powers = powers + power
+    return total(powers)
+
+
 @kernel
 def softmax_forward(z: Pointer, out: Pointer, rows: Int, columns: Int) -> None:
     """out[i, :] = exp(z[i, :] - max) / sum, row by row; out may be z."""
-    step = lanes(z)
     for i in range(rows):
         row = z + i * columns
         to = out + i * columns
-        high = row[0]
-        tallest = splat(z, high, 1, 1)
-        for j in range(0, columns, step):
-            # Invalid lanes read 0, which may exceed the maximum: they take the row's first number instead.
-            part = load(row + j, 0, 1, 1, columns - j)
-            tallest = maximum(where(first_columns(part, columns - j), part, high), tallest)
-        high = largest(tallest)
-        sums = splat(z, 0.0, 1, 1)
-        for j in range(0, columns, step):
-            part = load(row + j, 0, 1, 1, columns - j)
-            power = where(first_columns(part, columns - j), exp(part - high), 0.0)
-            store(power, to + j, 0, columns - j)
-            sums = sums + power
-        scale = 1.0 / total(sums)
-        for j in range(0, columns, step):
+        scale = 1.0 / store_powers(row, to, columns, row_maximum(row, columns))
+        for j in range(0, columns, lanes(z)):
             store(load(to + j, 0, 1, 1, columns - j) * scale, to + j, 0, columns - j)
 
 

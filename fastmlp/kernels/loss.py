@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fastmlp.kernels.activation import row_maximum, store_powers
 from fastmlp.kernels.arithmetic import fabs, first_columns, fma, largest, maximum, minimum, total, where
 from fastmlp.kernels.jit import Double, Int, Pointer, inlined, kernel
-from fastmlp.kernels.math import exp, log, log_normal, sigmoid
+from fastmlp.kernels.math import log, log_normal, sigmoid
 from fastmlp.kernels.tile import lanes, load, splat, store
 
 Tile = Any
@@ -141,17 +142,6 @@ mae = _elementwise("mae", _mae, _mae_slope)
 huber = _elementwise("huber", _huber, _huber_slope)
 
 
-@inlined
-def _row_maximum(z: Any, columns: int) -> Any:
-    high = z[0]
-    tallest = splat(z, high, 1, 1)
-    for j in range(0, columns, lanes(z)):
-        part = load(z + j, 0, 1, 1, columns - j)
-        # Invalid lanes read 0, which may exceed the maximum: they take the row's first number instead.
-        tallest = maximum(where(first_columns(part, columns - j), part, high), tallest)
-    return largest(tallest)
-
-
 @kernel
 def cross_entropy(z: Pointer, labels: Pointer, d: Pointer, rows: Int, columns: Int, scale: Double) -> Double:
     """Sum of log(sum(exp(z[i, :]))) - z[i, labels[i]]; d = (softmax(z) - onehot(labels)) * scale.
@@ -164,14 +154,8 @@ def cross_entropy(z: Pointer, labels: Pointer, d: Pointer, rows: Int, columns: I
     for i in range(rows):
         row = z + i * columns
         to = d + i * columns
-        high = _row_maximum(row, columns)
-        powers = splat(z, 0.0, 1, 1)
-        for j in range(0, columns, step):
-            part = load(row + j, 0, 1, 1, columns - j)
-            power = where(first_columns(part, columns - j), exp(part - high), 0.0)
-            store(power, to + j, 0, columns - j)
-            powers = powers + power
-        mass = total(powers)
+        high = row_maximum(row, columns)
+        mass = store_powers(row, to, columns, high)
         sums = sums + log(splat(z, mass, 1, 1))
         label = int(labels[i])
         result += high - row[label]
@@ -191,20 +175,16 @@ def cross_entropy_rows(z: Pointer, y: Pointer, d: Pointer, rows: Int, columns: I
         row = z + i * columns
         want = y + i * columns
         to = d + i * columns
-        high = _row_maximum(row, columns)
-        powers = splat(z, 0.0, 1, 1)
+        high = row_maximum(row, columns)
+        mass = store_powers(row, to, columns, high)
         weights = splat(z, 0.0, 1, 1)
         products = splat(z, 0.0, 1, 1)
         for j in range(0, columns, step):
             left = columns - j
             part = load(row + j, 0, 1, 1, left) - high
             target = load(want + j, 0, 1, 1, left)
-            power = where(first_columns(part, left), exp(part), 0.0)
-            store(power, to + j, 0, left)
-            powers = powers + power
             weights = weights + target
             products = products + where(target > 0.0, target * part, part * 0.0)
-        mass = total(powers)
         weight = total(weights)
         result += weight * largest(log(splat(z, mass, 1, 1))) - total(products)
         share = weight / mass
