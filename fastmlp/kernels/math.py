@@ -153,7 +153,7 @@ def sigmoid(x: Tile) -> Tile:
 
 @inlined
 def tanh(x: Tile) -> Tile:
-    """(e**2x - 1) / (e**2x + 1); in float32 x P(x**2) / Q(x**2), at half the cost."""
+    """(e**2x - 1) / (e**2x + 1); in float32 x P(x**2) / Q(x**2), a third cheaper."""
     far = fabs(x)
     if FMA and is_single(x):
         bounded = minimum(far, TANH_HIGH_32)

@@ -1,6 +1,6 @@
 """How the threads of one training meet: a barrier for compiled code that holds no lock of Python's.
 
-Threads wait by spinning, at about 0.1 us a meeting; after 50 us they give their core away, so that more threads than cores are
+Threads wait by spinning; after a thousand turns they give their core away, so that more threads than cores are
 slow but do not stand still. Whoever fails raises ABORT, and nobody waits for him.
 """
 
@@ -20,7 +20,7 @@ from fastmlp.kernels.plan import ABORT, ARRIVED, ROUND
 from fastmlp.kernels.pointer import WORD, address, offset
 from fastmlp.kernels.tile import ARM, X86
 
-SPINS = 1000  # of some 50 ns each
+SPINS = 1000
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int64)
