@@ -98,7 +98,7 @@ def _estimate(builder: ir.IRBuilder, tile: TileType, name: str, x: ir.Value) -> 
 
 @intrinsic
 def quotient(typingctx: Any, a: Any, b: Any) -> Any:
-    """a / b within one unit in the last place, for b neither 0 nor infinite nor subnormal.
+    """a / b within one unit in the last place, for b neither 0 nor infinite nor subnormal; 0 for -0.
 
     In float32 on AVX-512 from an estimate and Newton's steps: 4 cycles for 16 where the division takes 16.
     """
@@ -106,12 +106,10 @@ def quotient(typingctx: Any, a: Any, b: Any) -> Any:
     def emit(builder: ir.IRBuilder, tile: TileType, x: ir.Value, y: ir.Value) -> ir.Value:
         if not AVX512 or tile.dtype.bitwidth != 32:
             return builder.fdiv(x, y)
-        one = ir.Constant(tile.vector, [1.0] * tile.lanes)
-        minus = builder.fneg(y)
+        # One step from 14 bits leaves an error of 2**-28, below that of the last rounding.
         estimate = _estimate(builder, tile, "rcp", y)
-        inverse = multiply_add(builder, tile, estimate, multiply_add(builder, tile, minus, estimate, one), estimate)
-        value = builder.fmul(x, inverse)
-        return multiply_add(builder, tile, multiply_add(builder, tile, minus, value, x), inverse, value)
+        value = builder.fmul(x, estimate)
+        return multiply_add(builder, tile, multiply_add(builder, tile, builder.fneg(y), value, x), estimate, value)
 
     return _elementwise((a, b), emit)
 

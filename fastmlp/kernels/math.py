@@ -43,8 +43,9 @@ EXP_LOW_32, EXP_LOW_64 = (-104.0,), (-746.0,)
 EXP_HIGH_32, EXP_HIGH_64 = (89.0,), (710.0,)
 # expm1 is -1 to the last bit up to here, and 2**-k does not overflow.
 EXPM1_LOW_32, EXPM1_LOW_64 = (-20.0,), (-40.0,)
-# tanh is 1 to the last bit from here on, in float32 and float64.
-TANH_HIGH_32, TANH_HIGH_64 = 9.02, 20.0
+# tanh is 1 to the last bit from 9.02 on in float32, 20 in float64. Here float32's rational function has left its range and is
+# 13 half units above 1 already, safely more than its rounding errors, so that clipping its value makes it 1.
+TANH_HIGH_32, TANH_HIGH_64 = 9.7, 20.0
 TINY_32, TINY_64 = (1.1754943508222875e-38,), (2.2250738585072014e-308,)
 
 # (exp(r) - 1 - r) / r**2 on |r| <= ln(2) / 2.
@@ -154,13 +155,13 @@ def sigmoid(x: Tile) -> Tile:
 @inlined
 def tanh(x: Tile) -> Tile:
     """(e**2x - 1) / (e**2x + 1); in float32 x P(x**2) / Q(x**2), a third cheaper."""
-    far = fabs(x)
     if FMA and is_single(x):
-        bounded = minimum(far, TANH_HIGH_32)
+        # Clipped on both sides, twice: no sign to take off and put back, no mask (9.3 against 7.5 cycles a register).
+        bounded = maximum(minimum(x, TANH_HIGH_32), 0.0 - TANH_HIGH_32)
         square = bounded * bounded
-        value = quotient(bounded * horner(square, TANH_P, TANH_P), horner(square, TANH_Q, TANH_Q))
-        return copysign(where(far >= TANH_HIGH_32, 1.0, minimum(value, 1.0)), x)
-    e = expm1(minimum(far, TANH_HIGH_64) * 2.0)
+        value = bounded * quotient(horner(square, TANH_P, TANH_P), horner(square, TANH_Q, TANH_Q))
+        return maximum(minimum(value, 1.0), -1.0)
+    e = expm1(minimum(fabs(x), TANH_HIGH_64) * 2.0)
     return copysign(quotient(e, e + 2.0), x)
 
 

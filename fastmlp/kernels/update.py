@@ -75,7 +75,8 @@ def _adam(
     correction, epsilon, decay = more
     p = load(params, 0, 1, 1, columns)
     g = fma(p, decay, load(grads, 0, 1, 1, columns))
-    m = fma(load(first, 0, 1, 1, columns), beta1, g * (1.0 - beta1))
+    m = load(first, 0, 1, 1, columns)
+    m = fma(g - m, 1.0 - beta1, m)
     v = fma(load(second, 0, 1, 1, columns), beta2, g * g * (1.0 - beta2))
     store(m, first, 0, columns)
     store(v, second, 0, columns)
