@@ -12,7 +12,7 @@ from fastmlp.activations import ACTIVATIONS
 from fastmlp.kernels import plan as at
 from fastmlp.kernels.activation import GELU, SILU, SOFTMAX
 from fastmlp.kernels.loss import BCE, HUBER, MAE, MSE
-from fastmlp.kernels.product import TALL, spare_room
+from fastmlp.kernels.product import FAR_WEIGHTS, TALL, spare_room
 from fastmlp.kernels.step import CHUNK
 from fastmlp.kernels.tile import VECTOR_BYTES
 
@@ -67,6 +67,7 @@ class Workspace:
             record[[at.FAN_IN, at.FAN_OUT, at.WEIGHTS, at.BIASES]] = fan_in, fan_out, weights, biases
             record[at.ACTIVATION] = ACTIVATIONS[name].code
             record[at.STRIPS] = fan_in * fan_out >= STRIP_WEIGHTS and fan_out >= 2 * VECTOR_BYTES // dtype.itemsize
+            record[at.PACKED] = record[at.STRIPS] and fan_out * dtype.itemsize >= FAR_WEIGHTS
         self.parameters = end
         row_bytes = 2 * sum(sizes) * dtype.itemsize
         self.padded = -(-end // PADDING) * PADDING
@@ -126,8 +127,10 @@ class Workspace:
             record[at.A_AT] = place(rows * fan_out)
             record[at.Z_AT] = place(rows * fan_out) if record[at.ACTIVATION] in (GELU, SILU) else record[at.A_AT]
             record[at.D_AT] = place(rows * fan_out)
-            record[at.PANELS_AT] = place(rows * -(-fan_out // PANEL) * PANEL) if record[at.STRIPS] else 0
-            record[at.TRANSPOSED_AT] = place(-(-fan_out // PADDING) * PADDING * fan_in) if fan_out > 1 else 0
+            wide, tall = (-(-fan_out // PANEL) * PANEL, -(-fan_in // PANEL) * PANEL) if record[at.STRIPS] else (0, fan_in)
+            record[at.PANELS_AT] = place(rows * wide)
+            record[at.PACKED_AT] = place(fan_in * wide if record[at.PACKED] else 0)
+            record[at.TRANSPOSED_AT] = place(-(-fan_out // PADDING) * PADDING * tall) if fan_out > 1 else 0
         buffer = aligned(end, self.dtype)
         self.capacity = 0  # until all below is done, the next call does this again
         self.plan, self.records, self.buffer = plan, records, buffer

@@ -10,8 +10,22 @@ from numpy.testing import assert_array_equal
 
 from fastmlp.kernels.interpreted import INTERPRETED
 from fastmlp.kernels.jit import inlined
+from fastmlp.kernels.pack import pack
 from fastmlp.kernels.pointer import CHECKED, pointer
-from fastmlp.kernels.product import ADD, BIAS, DEEP, FAR, GATE, RELU, SPARE, TALL, product, spare_room
+from fastmlp.kernels.product import (
+    COPIED_ROWS,
+    DEEP,
+    FAR,
+    FAR_WEIGHTS,
+    GATE,
+    RELU,
+    SHALLOW,
+    START,
+    TALL,
+    packed_product,
+    product,
+    spare_room,
+)
 from fastmlp.kernels.tile import FMA, VECTOR_BYTES
 
 pytestmark = pytest.mark.small
@@ -19,6 +33,8 @@ pytestmark = pytest.mark.small
 Array = np.ndarray[Any, Any]
 
 SIZES = (1, 3, 17, 33) if INTERPRETED else (1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 64, 100)
+HELD = 8  # the tests' own: start from what out holds, not from a bias
+BIAS, ADD = START, START + HELD
 MODES = {
     "plain": 0,
     "bias": BIAS,
@@ -36,10 +52,28 @@ MARGIN = 5
 
 @inlined
 def _product(
-    x: Any, strides: Any, w: Any, w_step: int, bias: Any, gate: Any, out: Any, out_row: int, spare: Any, mode: int, shape: Any
+    x: Any,
+    strides: Any,
+    w: Any,
+    w_step: int,
+    start: Any,
+    start_row: int,
+    gate: Any,
+    out: Any,
+    out_row: int,
+    mode: int,
+    shape: Any,
 ) -> None:
+    places = pointer(start), start_row, pointer(gate), pointer(out)
+    product(pointer(x), *strides, pointer(w), w_step, *places, out_row, mode, *shape)
+
+
+@inlined
+def _packed(x: Any, x_row: int, w: Any, panels: Any, bias: Any, gate: Any, out: Any, spare: Any, mode: int, shape: Any) -> None:
+    rows, depth, columns = shape
+    pack(pointer(w), pointer(panels), depth, columns, depth)
     places = pointer(bias), pointer(gate), pointer(out)
-    product(pointer(x), *strides, pointer(w), w_step, *places, out_row, pointer(spare), mode, *shape)
+    packed_product(pointer(x), x_row, pointer(panels), depth, *places, columns, pointer(spare), mode, rows, depth, columns)
 
 
 def _run(x: Array, w: Array, bias: Array, gate: Array, start: Array, mode: int, layout: int = 0) -> Array:
@@ -59,8 +93,8 @@ def _run(x: Array, w: Array, bias: Array, gate: Array, start: Array, mode: int, 
     wide = np.full((depth, columns + layout), np.nan, w.dtype)
     wide[:, :columns] = w
     shape = rows, depth, columns
-    spare = np.full(spare_room(rows, depth), np.nan, x.dtype) if mode & SPARE else frame
-    _product(held, strides, wide, columns + layout, bias, gates, frame, columns + MARGIN, spare, mode, shape)
+    source = (frame, columns + MARGIN) if mode & HELD else (bias, 0)
+    _product(held, strides, wide, columns + layout, *source, gates, frame, columns + MARGIN, mode & ~HELD, shape)
     assert (frame[rows:] == CANARY).all()
     assert (frame[:, columns:] == CANARY).all()
     return frame[:rows, :columns]
@@ -78,7 +112,7 @@ def test_against_numpy(mode: int, dtype: Any, rng: np.random.Generator) -> None:
         operands = _operands(rows, depth, columns, dtype, rng)
         got = _run(*operands, mode, index % 3)
         x, w, bias, gate, start = (v.astype(wide) for v in operands)
-        first = np.broadcast_to(bias, start.shape) if mode & BIAS else start if mode & ADD else np.zeros_like(start)
+        first = start if mode & HELD else np.broadcast_to(bias, start.shape) if mode & START else np.zeros_like(start)
         want = x @ w + first
         terms = np.abs(x) @ np.abs(w) + np.abs(first)
         if mode & RELU:
@@ -90,21 +124,35 @@ def test_against_numpy(mode: int, dtype: Any, rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=list(MODES))
-def test_packed_panels(mode: int, dtype: Any, rng: np.random.Generator) -> None:
-    """Enough rows for w to be copied, deeper than one copy: the same bits as from single rows, which read w in place."""
-    rows, depth, columns = (97, 3, 5) if INTERPRETED else (101, 2 * DEEP + 3, 53)
+def test_copied_panels(mode: int, dtype: Any, rng: np.random.Generator) -> None:
+    """Enough rows for a w of far rows to be copied, deeper than one copy: the same bits as from single rows, read in place."""
+    columns = FAR_WEIGHTS // np.dtype(dtype).itemsize + 5
+    rows, depth = (COPIED_ROWS + 1, 3) if INTERPRETED else (COPIED_ROWS + 5, 2 * SHALLOW + 3)
     x, w, bias, gate, start = _operands(rows, depth, columns, dtype, rng)
-    for layout in range(3):
+    for layout in (0,) if INTERPRETED else range(3):
         got = _run(x, w, bias, gate, start, mode, layout)
         for i in range(0, rows, 25):
             part = slice(i, i + 1)
             assert_array_equal(got[part], _run(x[part], w, bias, gate[part], start[part], mode, layout))
 
 
-def test_rows_far_apart_are_copied(dtype: Any, rng: np.random.Generator) -> None:
-    rows, depth, columns = (97, FAR // 4, 8 * 16) if INTERPRETED else (101, FAR // 4 + 37, 150)
-    operands = _operands(rows, depth, columns, dtype, rng)
-    assert_array_equal(_run(*operands, BIAS + RELU + SPARE), _run(*operands, BIAS + RELU))
+@pytest.mark.parametrize("mode", [0, BIAS, BIAS + RELU, GATE])
+def test_packed_weights(mode: int, dtype: Any, rng: np.random.Generator) -> None:
+    """By panels, in parts of the depth, with rows near and far: the same bits as in place."""
+    far = FAR // np.dtype(dtype).itemsize
+    shapes = (
+        [(5, 7, 40)]
+        if INTERPRETED
+        else [(1, 7, 3), (29, DEEP, 65), (14, 2 * DEEP + 37, 300), (13, far, 8 * 16), (40, 2 * far, 600)]
+    )
+    for rows, depth, columns in shapes:
+        operands = _operands(rows, depth, columns, dtype, rng)
+        x, w, bias, gate, start = operands
+        panels = np.full(depth * (columns + 32), np.nan, dtype)
+        spare = np.full(spare_room(rows, depth), np.nan, dtype)
+        out = np.full_like(start, np.nan)
+        _packed(x, depth, w, panels, bias, gate, out, spare, mode, (rows, depth, columns))
+        assert_array_equal(out, _run(*operands, mode))
 
 
 ASSEMBLY = """
@@ -138,12 +186,13 @@ def test_the_inner_loop_is_all_multiply_adds(python: Any) -> None:
 def test_nothing_to_multiply(mode: int, dtype: Any, rng: np.random.Generator) -> None:
     for rows, depth, columns in ((0, 3, 4), (4, 3, 0), (5, 0, 20)):
         x, w, bias, gate, start = _operands(rows, depth, columns, dtype, rng)
-        want = np.broadcast_to(bias, start.shape) if mode & BIAS else start if mode & ADD else np.zeros_like(start)
+        want = start if mode & HELD else np.broadcast_to(bias, start.shape) if mode & START else np.zeros_like(start)
         if mode & RELU:
             want = np.maximum(want, 0)
         if mode & GATE:
             want = np.where(gate > 0, want, 0)
-        _product(x, (depth, 1), w, columns, bias, gate, start, columns, start, mode, (rows, depth, columns))
+        source = (start, columns) if mode & HELD else (bias, 0)
+        _product(x, (depth, 1), w, columns, *source, gate, start, columns, mode & ~HELD, (rows, depth, columns))
         assert_array_equal(start, want)
 
 

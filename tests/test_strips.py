@@ -9,8 +9,9 @@ from reference import adam_step, sgd_step
 from fastmlp import SGD, Adam
 from fastmlp.kernels.interpreted import INTERPRETED
 from fastmlp.kernels.jit import inlined
+from fastmlp.kernels.pack import pack
 from fastmlp.kernels.pointer import pointer
-from fastmlp.kernels.strips import backward_strips, pack_panels
+from fastmlp.kernels.strips import backward_strips
 from fastmlp.kernels.update import prepare
 
 pytestmark = pytest.mark.small
@@ -26,7 +27,7 @@ def _run(
 ) -> None:
     (rows, fan_in), fan_out = x.shape, d.shape[1]
     prepare(code, pointer(hyper), 1)
-    pack_panels(pointer(d), pointer(panels), rows, fan_out, rows)
+    pack(pointer(d), pointer(panels), rows, fan_out, rows)
     first = pointer(moments)
     second = first + w.size
     places = pointer(panels), pointer(strip), pointer(w), first, second, pointer(dw)

@@ -10,15 +10,21 @@ from typing import Any
 
 from fastmlp.kernels.activation import IDENTITY, RELU, SOFTMAX, activate, multiply_derivative, needs_input
 from fastmlp.kernels.arithmetic import fma, sum_rows, total, transposed
-from fastmlp.kernels.jit import Int, Pointer, entry, kernel
+from fastmlp.kernels.jit import Int, Pointer, entry, inlined, kernel
 from fastmlp.kernels.pointer import pointer
-from fastmlp.kernels.product import ADD, BIAS, GATE, TALL, product
+from fastmlp.kernels.product import GATE, START, TALL, packed_product, product
 from fastmlp.kernels.product import RELU as CLIP
 from fastmlp.kernels.tile import lanes, load, load_square, splat, store
 
 # Activations other than relu take a second pass over rows that are still in the second-level cache: 2 to 5 % slower than in
-# the tile, and a fraction of the code. This many numbers are made, by tall products, before they are passed over again.
-CHUNK = 32768
+# the tile, and a fraction of the code. About CHUNK numbers are made, by tall products, before they are passed over again;
+# at least so many rows that reading the weights anew for each chunk does not count.
+CHUNK, CHUNK_TILES = 32768, 10
+
+
+@inlined
+def _chunk_rows(columns: int) -> int:
+    return max(CHUNK // columns // TALL, CHUNK_TILES) * TALL
 
 
 @kernel
@@ -30,32 +36,33 @@ def layer_forward(
     z: Pointer,
     a: Pointer,
     spare: Pointer,
-    extra: Int,
+    packed: Int,
     rows: Int,
     fan_in: Int,
     fan_out: Int,
 ) -> None:
     """a = f(x @ w + b): x (rows, fan_in), w (fan_in, fan_out), b (fan_out,), z and a (rows, fan_out).
 
-    z receives x @ w + b if `needs_input(code)`, else it is not touched, and may be anything. `extra` is SPARE if `spare` is
-    scratch for `product`, else 0.
+    z receives x @ w + b if `needs_input(code)`, else it is not touched, and may be anything. If `packed`, w lies by panels
+    (`fastmlp.kernels.pack`), and `spare` is scratch for `packed_product`.
     """
-    if code == RELU and fan_out > 1:
-        product(x, fan_in, 1, w, fan_out, b, a, a, fan_out, spare, BIAS + CLIP + extra, rows, fan_in, fan_out)
-        return
-    height = max(CHUNK // fan_out // TALL, 1) * TALL
+    clipped = code == RELU and fan_out > 1
+    height = max(rows, 1) if clipped else _chunk_rows(fan_out)
+    mode = START + CLIP if clipped else START
     for i in range(0, rows, height):
         here = min(height, rows - i)
         to = a + i * fan_out
         raw = to
         if needs_input(code):
             raw = z + i * fan_out
+        rows_x = x + i * fan_in
         if fan_out == 1:
-            _dot_rows(x + i * fan_in, w, b, raw, here, fan_in)
+            _dot_rows(rows_x, w, b, raw, here, fan_in)
+        elif packed:
+            packed_product(rows_x, fan_in, w, fan_in, b, raw, raw, fan_out, spare, mode, here, fan_in, fan_out)
         else:
-            rows_x = x + i * fan_in
-            product(rows_x, fan_in, 1, w, fan_out, b, raw, raw, fan_out, spare, BIAS + extra, here, fan_in, fan_out)
-        if code != IDENTITY:
+            product(rows_x, fan_in, 1, w, fan_out, b, 0, raw, raw, fan_out, mode, here, fan_in, fan_out)
+        if code != IDENTITY and not clipped:
             activate(code, raw, to, here, fan_out)
 
 
@@ -80,14 +87,14 @@ def layer_backward_weights(
 
     Only dw's rows from `lower` to `upper` are computed, for the threads to share the rest.
     """
-    mode = ADD if add else 0
+    mode = START if add else 0
     x = x + lower
     dw = dw + lower * fan_out
     here = upper - lower
     if fan_out == 1:
-        product(d, 0, 1, x, fan_in, dw, dw, dw, 0, dw, mode, 1, rows, here)
+        product(d, 0, 1, x, fan_in, dw, 0, dw, dw, 0, mode, 1, rows, here)
     else:
-        product(x, 1, fan_in, d, fan_out, dw, dw, dw, fan_out, dw, mode, here, rows, fan_out)
+        product(x, 1, fan_in, d, fan_out, dw, fan_out, dw, dw, fan_out, mode, here, rows, fan_out)
 
 
 @kernel
@@ -142,26 +149,30 @@ def layer_backward_inputs(
     a: Pointer,
     dx: Pointer,
     spare: Pointer,
-    extra: Int,
+    height: Int,
     rows: Int,
     fan_in: Int,
     fan_out: Int,
 ) -> None:
     """dx = (d @ w.T) * f'(.): d (rows, fan_out), wt = w.T (fan_out, fan_in), a and dx (rows, fan_in).
 
-    `code` and `a` are the previous layer's: its outputs, or its pre-activations if `needs_input(code)`; `spare` and `extra` as
-    for `layer_forward`.
+    `code` and `a` are the previous layer's: its outputs, or its pre-activations if `needs_input(code)`. If `height`, wt lies by
+    panels of so many rows (`fastmlp.kernels.pack`), and `spare` is scratch for `packed_product`.
     """
-    if code == RELU:
-        product(d, fan_out, 1, wt, fan_in, dx, a, dx, fan_in, spare, GATE + extra, rows, fan_out, fan_in)
-        return
-    height = max(CHUNK // fan_in // TALL, 1) * TALL
-    for i in range(0, rows, height):
-        here = min(height, rows - i)
+    gated = code == RELU
+    chunk = max(rows, 1) if gated else _chunk_rows(fan_in)
+    mode = GATE if gated else 0
+    for i in range(0, rows, chunk):
+        here = min(chunk, rows - i)
         to = dx + i * fan_in
-        product(d + i * fan_out, fan_out, 1, wt, fan_in, dx, dx, to, fan_in, spare, extra, here, fan_out, fan_in)
-        if code != IDENTITY:
-            multiply_derivative(code, a + i * fan_in, to, here, fan_in)
+        by = a + i * fan_in
+        rows_d = d + i * fan_out
+        if height:
+            packed_product(rows_d, fan_out, wt, height, dx, by, to, fan_in, spare, mode, here, fan_out, fan_in)
+        else:
+            product(rows_d, fan_out, 1, wt, fan_in, dx, 0, by, to, fan_in, mode, here, fan_out, fan_in)
+        if code != IDENTITY and not gated:
+            multiply_derivative(code, by, to, here, fan_in)
 
 
 @entry

@@ -31,13 +31,15 @@ FAN_OUT = 1
 ACTIVATION = 2
 WEIGHTS = 3  # offset of w in the parameters
 BIASES = 4  # offset of b in the parameters
-TRANSPOSED_AT = 5  # w.T
+TRANSPOSED_AT = 5  # w.T, by panels if STRIPS
 Z_AT = 6  # pre-activations, where the activation's derivative needs them
 A_AT = 7  # outputs
 D_AT = 8  # gradient of the pre-activations
-STRIPS = 9  # 1: the weights' gradient and update go by strips
+STRIPS = 9  # 1: the weights' gradient and update go by strips, and w.T lies by panels
 PANELS_AT = 10  # then, the gradient of the pre-activations by panels
-RECORD = 11
+PACKED = 11  # 1: a large batch reads w from a copy by panels
+PACKED_AT = 12  # then, the copy
+RECORD = 13
 
 # Training's own state, so that it can stop anywhere and go on.
 CURSOR = 0  # next row of the epoch

@@ -9,26 +9,41 @@ from typing import Any
 from fastmlp.kernels.arithmetic import maximum, where
 from fastmlp.kernels.jit import Int, Pointer, kernel
 from fastmlp.kernels.pointer import local
-from fastmlp.kernels.tile import ROWS, VECTOR_BYTES, advance, broadcast_rows, lanes, load, outer_add, row_groups, splat, store
+from fastmlp.kernels.tile import (
+    ROWS,
+    VECTOR_BYTES,
+    advance,
+    lanes,
+    load,
+    outer_add,
+    row_groups,
+    splat,
+    store,
+)
 
-# What `product` does beside multiplying.
-BIAS, RELU, GATE, ADD, SPARE = 1, 2, 4, 8, 16
+# What a product does beside multiplying.
+START, RELU, GATE = 1, 2, 4
 
 TALL, MIDDLE = ROWS, 4
 
-# From this many rows on, each panel of w is first copied to the stack: 32 KB of a first-level cache, aligned and without
-# gaps. Registers loaded across two lines, and lines half used, cost more: (336, 256, 192) 89 against 78 % of the peak. Below,
-# the copy costs more than it saves. Not on Windows, where a stack must be touched page by page.
-PACKED_ROWS = 1 << 62 if sys.platform == "win32" else 96
+# Of w with rows at least so far apart, `product` copies each panel to the stack first, 32 KB of a first-level cache, from so
+# many rows of x on: read in place they share few of the caches' sets ((256, 1024, 2048): 87 against 71 % of the peak). Nearer
+# rows are best left in place ((128, 784, 256): 96 against 92 %). Not on Windows: there a stack must be touched page by page.
+FAR_WEIGHTS = 4096  # bytes
+COPIED_ROWS = 1 << 62 if sys.platform == "win32" else 96
 PANEL = 32768  # bytes
-DEEP = PANEL // (2 * VECTOR_BYTES)  # rows of w in a panel
-SPAN = 512  # columns
-FAR = 2048  # bytes
-NEAR = DEEP + VECTOR_BYTES // 4  # numbers: a line more than the panel is deep
+SHALLOW = PANEL // (2 * VECTOR_BYTES)  # rows of w in it
+
+# What `packed_product` goes through at a time: x's rows, DEEP deep, and sums SPAN wide stay in the second-level cache.
+DEEP = 512
+SPAN = 256
+# Rows of x at multiples of so many bytes meet in few sets of the caches, and are copied nearer to one another.
+FAR = 2048
+NEAR = DEEP + VECTOR_BYTES // 4  # numbers
 
 
 def _tile_product(rows: int, vectors: int, masked: bool) -> Callable[..., Any]:
-    """The kernel that computes one tile of `rows` x (`vectors` registers)."""
+    """The kernel that computes `count` tiles of `rows` x (`vectors` registers), one below the other."""
 
     def tile_product(
         x: Pointer,
@@ -37,33 +52,39 @@ def _tile_product(rows: int, vectors: int, masked: bool) -> Callable[..., Any]:
         w: Pointer,
         w_step: Int,
         depth: Int,
-        bias: Pointer,
+        start: Pointer,
+        start_row: Int,
         gate: Pointer,
         out: Pointer,
         out_row: Int,
         mode: Int,
         columns: Int,
+        count: Int,
     ) -> None:
         if masked:
             valid = columns
         else:
             valid = None
-        if mode & BIAS:
-            acc = broadcast_rows(bias, rows, vectors, valid)
-        elif mode & ADD:
-            acc = load(out, out_row, rows, vectors, valid)
-        else:
-            acc = splat(x, 0.0, rows, vectors)
-        groups = row_groups(x, x_row, rows)
-        for _ in range(depth):
-            acc = outer_add(acc, groups, x_row, w, valid)
-            groups = advance(groups, x_step)
-            w = w + w_step
-        if mode & RELU:
-            acc = maximum(acc, 0.0)
-        elif mode & GATE:
-            acc = where(load(gate, out_row, rows, vectors, valid) > 0.0, acc, 0.0)
-        store(acc, out, out_row, valid)
+        for _ in range(count):
+            if mode & START:
+                acc = load(start, start_row, rows, vectors, valid)
+            else:
+                acc = splat(x, 0.0, rows, vectors)
+            groups = row_groups(x, x_row, rows)
+            wp = w
+            for _ in range(depth):
+                acc = outer_add(acc, groups, x_row, wp, valid)
+                groups = advance(groups, x_step)
+                wp = wp + w_step
+            if mode & RELU:
+                acc = maximum(acc, 0.0)
+            elif mode & GATE:
+                acc = where(load(gate, out_row, rows, vectors, valid) > 0.0, acc, 0.0)
+            store(acc, out, out_row, valid)
+            x = x + rows * x_row
+            start = start + rows * start_row
+            out = out + rows * out_row
+            gate = gate + rows * out_row
 
     tile_product.__qualname__ = f"tile_product_{rows}x{vectors}{'_masked' if masked else ''}"
     return kernel(tile_product)
@@ -83,7 +104,8 @@ def panel(
     x_step: Int,
     w: Pointer,
     w_step: Int,
-    bias: Pointer,
+    start: Pointer,
+    start_row: Int,
     gate: Pointer,
     out: Pointer,
     out_row: Int,
@@ -98,32 +120,35 @@ def panel(
     while i < rows:
         left = rows - i
         xi = x + i * x_row
-        to = out + i * out_row
+        s = start + i * start_row
         by = gate + i * out_row
+        to = out + i * out_row
         if left >= TALL:
+            n = left // TALL
+            i += n * TALL
             if columns >= 2 * half:
-                tall_2(xi, x_row, x_step, w, w_step, depth, bias, by, to, out_row, mode, columns)
+                tall_2(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, n)
             elif columns > half:
-                tall_2_masked(xi, x_row, x_step, w, w_step, depth, bias, by, to, out_row, mode, columns)
+                tall_2_masked(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, n)
             else:
-                tall_1_masked(xi, x_row, x_step, w, w_step, depth, bias, by, to, out_row, mode, columns)
-            i += TALL
+                tall_1_masked(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, n)
         elif left >= MIDDLE:
+            n = left // MIDDLE
+            i += n * MIDDLE
             if columns >= 2 * half:
-                middle_2(xi, x_row, x_step, w, w_step, depth, bias, by, to, out_row, mode, columns)
+                middle_2(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, n)
             elif columns > half:
-                middle_2_masked(xi, x_row, x_step, w, w_step, depth, bias, by, to, out_row, mode, columns)
+                middle_2_masked(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, n)
             else:
-                middle_1_masked(xi, x_row, x_step, w, w_step, depth, bias, by, to, out_row, mode, columns)
-            i += MIDDLE
+                middle_1_masked(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, n)
         else:
+            i = rows
             if columns >= 2 * half:
-                single_2(xi, x_row, x_step, w, w_step, depth, bias, by, to, out_row, mode, columns)
+                single_2(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, left)
             elif columns > half:
-                single_2_masked(xi, x_row, x_step, w, w_step, depth, bias, by, to, out_row, mode, columns)
+                single_2_masked(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, left)
             else:
-                single_1_masked(xi, x_row, x_step, w, w_step, depth, bias, by, to, out_row, mode, columns)
-            i += 1
+                single_1_masked(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, left)
 
 
 @kernel
@@ -133,7 +158,60 @@ def product(
     x_step: Int,
     w: Pointer,
     w_step: Int,
-    bias: Pointer,
+    start: Pointer,
+    start_row: Int,
+    gate: Pointer,
+    out: Pointer,
+    out_row: Int,
+    mode: Int,
+    rows: Int,
+    depth: Int,
+    columns: Int,
+) -> None:
+    """out[i, j] = finish(start[i, j] + sum over p of x[i, p] * w[p, j]), for i < rows, p < depth, j < columns.
+
+    x[i, p] lies at ``x + i * x_row + p * x_step``, w[p, j] at ``w + p * w_step + j``, out[i, j] at ``out + i * out_row + j``,
+    start[i, j] at ``start + i * start_row + j``: a bias, with start_row = 0, or what out holds. ``mode`` is a sum of START
+    (else start counts as 0), and RELU (take max(., 0), NaN kept) or GATE (keep where gate[i, j] > 0, gate laid out as out is).
+    Each element is one chain of fused multiply-adds in the order of p, whatever the tile.
+    """
+    half = lanes(x)
+    wide = 2 * half
+    if rows < COPIED_ROWS or w_step * VECTOR_BYTES < FAR_WEIGHTS * half or depth == 0:
+        first = 0
+        while rows == 1 and first + 4 * wide <= columns:
+            s, by, to = start + first, gate + first, out + first
+            single_8(x, x_row, x_step, w + first, w_step, depth, s, 0, by, to, out_row, mode, 4 * wide, 1)
+            first += 4 * wide
+        for j in range(first, columns, wide):
+            s, by, to = start + j, gate + j, out + j
+            panel(x, x_row, x_step, w + j, w_step, s, start_row, by, to, out_row, mode, rows, depth, columns - j)
+        return
+    scratch = local(x, PANEL)
+    for k in range(0, depth, SHALLOW):
+        deep = min(SHALLOW, depth - k)
+        xk = x + k * x_step
+        step = mode
+        if k > 0:
+            step = step | START
+            start, start_row = out, out_row
+        if k + deep < depth:
+            step = step & START
+        for j in range(0, columns, wide):
+            here = columns - j
+            for p in range(deep):
+                store(load(w + ((k + p) * w_step + j), 0, 1, 2, here), scratch + p * wide, 0, None)
+            s, by, to = start + j, gate + j, out + j
+            panel(xk, x_row, x_step, scratch, wide, s, start_row, by, to, out_row, step, rows, deep, here)
+
+
+@kernel
+def packed_product(
+    x: Pointer,
+    x_row: Int,
+    panels: Pointer,
+    height: Int,
+    start: Pointer,
     gate: Pointer,
     out: Pointer,
     out_row: Int,
@@ -143,54 +221,41 @@ def product(
     depth: Int,
     columns: Int,
 ) -> None:
-    """out[i, j] = finish(sum over p of x[i, p] * w[p, j]), for i < rows, p < depth, j < columns.
+    """`product` for contiguous rows of x, one row `start`, and w by panels of `height` rows (`fastmlp.kernels.pack`).
 
-    x[i, p] lies at ``x + i * x_row + p * x_step``, w[p, j] at ``w + p * w_step + j``, out[i, j] at ``out + i * out_row + j``.
-    ``mode`` is a sum of BIAS (start from bias[j]) or ADD (start from out[i, j]), and RELU (take max(., 0), NaN kept) or GATE
-    (keep where gate[i, j] > 0, gate laid out as out is); SPARE says that ``spare`` has room for `spare_room` numbers. Each
-    element is one chain of fused multiply-adds in the order of p, whatever the tile.
+    `spare` is scratch for `spare_room` numbers.
     """
-    wide = 2 * lanes(x)
-    if rows < PACKED_ROWS or depth == 0:
-        start = 0
-        while rows == 1 and start + 4 * wide <= columns:
-            to = out + start
-            ws, bs, gs = w + start, bias + start, gate + start
-            single_8(x, x_row, x_step, ws, w_step, depth, bs, gs, to, out_row, mode, 4 * wide)
-            start += 4 * wide
-        for j in range(start, columns, wide):
-            to = out + j
-            panel(x, x_row, x_step, w + j, w_step, bias + j, gate + j, to, out_row, mode, rows, depth, columns - j)
-        return
-    scratch = local(x, PANEL)
-    xs, step_x = x, 0
-    far = x_step == 1 and x_row * VECTOR_BYTES >= FAR * lanes(x)
-    if mode & SPARE and far and columns >= 4 * wide:
-        # Rows this far apart meet in the same few sets of the first-level cache: they are copied nearer to one another.
+    half = lanes(x)
+    wide = 2 * half
+    parts = -(-depth // DEEP)
+    deep = -(-depth // (parts * half)) * half  # of about equal size: a short last one would be slow
+    xs, step_x = x, deep
+    sums = spare + parts * rows * NEAR
+    if x_row * VECTOR_BYTES % (FAR * half) == 0 and rows > TALL and columns >= 4 * wide:
         step_x = rows * NEAR
-        for k in range(0, depth, DEEP):
-            for i in range(rows):
-                to = spare + (k // DEEP * step_x + i * NEAR)
-                for p in range(0, min(DEEP, depth - k), wide):
+        for i in range(rows):
+            for k in range(0, depth, deep):
+                to = spare + (k // deep * step_x + i * NEAR)
+                for p in range(0, min(deep, depth - k), wide):
                     store(load(x + (i * x_row + k + p), 0, 1, 2, depth - k - p), to + p, 0, None)
         xs, x_row = spare, NEAR
-    # x's rows, DEEP deep, and out's, SPAN wide, stay in the second-level cache while they go through all panels between.
-    for start in range(0, columns, SPAN):
-        for k in range(0, depth, DEEP):
-            part = min(DEEP, depth - k)
-            step = mode
-            if k > 0:
-                step = (step & (RELU + GATE)) + ADD
-            if k + part < depth:
-                step = step & (BIAS + ADD)
-            xk = xs + (k // DEEP * step_x if step_x else k * x_step)
-            for j in range(start, min(start + SPAN, columns), wide):
-                here = columns - j
-                for p in range(part):
-                    store(load(w + ((k + p) * w_step + j), 0, 1, 2, here), scratch + p * wide, 0, None)
-                panel(xk, x_row, x_step, scratch, wide, bias + j, gate + j, out + j, out_row, step, rows, part, here)
+    for first in range(0, columns, SPAN):
+        stop = min(first + SPAN, columns)
+        for k in range(0, depth, deep):
+            here = min(deep, depth - k)
+            xk = xs + k // deep * step_x
+            for j in range(first, stop, wide):
+                w = panels + (j * height + k * wide)
+                # Sums of parts lie close together, apart from out, whose rows may be a power of two apart.
+                step, s, s_row, to, to_row = mode, start + j, 0, out + j, out_row
+                if k > 0:
+                    step, s, s_row = step | START, sums + (j - first) * rows, wide
+                if k + here < depth:
+                    step, to, to_row = step & START, sums + (j - first) * rows, wide
+                left = columns - j
+                panel(xk, x_row, 1, w, wide, s, s_row, gate + j, to, to_row, step, rows, here, left)
 
 
 def spare_room(rows: int, depth: int) -> int:
     """How many numbers `spare` must hold."""
-    return -(-depth // DEEP) * rows * NEAR
+    return (-(-depth // DEEP) * NEAR + SPAN) * rows

@@ -18,6 +18,7 @@ from fastmlp.kernels.dense import (
 )
 from fastmlp.kernels.jit import Double, Doubles, Int, Integers, Pointer, inlined, kernel
 from fastmlp.kernels.loss import evaluate, from_logits, is_cross_entropy
+from fastmlp.kernels.pack import pack, pack_transposed
 from fastmlp.kernels.parallel import meet
 from fastmlp.kernels.plan import (
     A_AT,
@@ -31,6 +32,8 @@ from fastmlp.kernels.plan import (
     LAYERS,
     LOSS,
     OPTIMIZER,
+    PACKED,
+    PACKED_AT,
     PANELS_AT,
     PARAMETERS,
     RECORD,
@@ -46,8 +49,8 @@ from fastmlp.kernels.plan import (
     Y_AT,
     Z_AT,
 )
-from fastmlp.kernels.product import SPARE, TALL
-from fastmlp.kernels.strips import backward_strips, pack_panels
+from fastmlp.kernels.product import COPIED_ROWS, TALL
+from fastmlp.kernels.strips import backward_strips
 from fastmlp.kernels.tile import lanes, load, store
 from fastmlp.kernels.update import HYPER, update
 
@@ -64,13 +67,40 @@ def _share(count: int, unit: int, me: int, threads: int) -> Any:
     return min(me * units // threads * unit, count), min((me + 1) * units // threads * unit, count)
 
 
+@inlined
+def _whole(count: int, unit: int) -> int:
+    """`count` rounded up to whole units."""
+    return -(-count // unit) * unit
+
+
+@kernel
+def pack_weights(plan: Integers, params: Pointer, work: Pointer, inputs: Int, packed: Int, me: Int, threads: Int) -> None:
+    """A thread's share of the copies a step reads the weights from: w.T, by panels or whole; w by panels if `packed`."""
+    step = lanes(work)
+    for index in range(plan[LAYERS]):
+        layer = plan + (HEADER + index * RECORD)
+        fan_in = layer[FAN_IN]
+        fan_out = layer[FAN_OUT]
+        w = params + layer[WEIGHTS]
+        wt = work + layer[TRANSPOSED_AT]
+        if packed and layer[PACKED]:
+            lower, upper = _share(fan_in, 1, me, threads)
+            pack(w + lower * fan_out, work + (layer[PACKED_AT] + lower * 2 * step), upper - lower, fan_out, fan_in)
+        if index > 0 or inputs:
+            if layer[STRIPS]:
+                lower, upper = _share(fan_in, 2 * step, me, threads)
+                pack_transposed(w, wt, lower, upper, fan_in, fan_out, _whole(fan_out, step))
+            elif fan_out > 1:
+                transpose(w, wt, fan_in, fan_out, me, threads)
+
+
 @kernel
 def forward(
-    plan: Integers, params: Pointer, work: Pointer, x: Pointer, out: Pointer, first: Int, rows: Int, logits: Int
+    plan: Integers, params: Pointer, work: Pointer, x: Pointer, out: Pointer, first: Int, rows: Int, logits: Int, packed: Int
 ) -> None:
     """All layers over `rows` rows x, which are the block's from `first` on.
 
-    The last layer's outputs go to `out`, without their activation if `logits`.
+    The last layer's outputs go to `out`, without their activation if `logits`. `packed`: large weights lie by panels.
     """
     count = plan[LAYERS]
     spare = work + (plan[SPARE_AT] + first * plan[SPARE_ROW])
@@ -85,8 +115,11 @@ def forward(
                 code = IDENTITY
         z = work + (layer[Z_AT] + first * fan_out)
         w = params + layer[WEIGHTS]
+        by_panels = packed and layer[PACKED]
+        if by_panels:
+            w = work + layer[PACKED_AT]
         b = params + layer[BIASES]
-        layer_forward(code, x, w, b, z, to, spare, SPARE, rows, layer[FAN_IN], fan_out)
+        layer_forward(code, x, w, b, z, to, spare, by_panels, rows, layer[FAN_IN], fan_out)
         x = to
 
 
@@ -122,8 +155,7 @@ def backward_rows(
         fan_out = layer[FAN_OUT]
         d = work + (layer[D_AT] + first * fan_out)
         if layer[STRIPS]:
-            panels = work + (layer[PANELS_AT] + first * 2 * lanes(work))
-            pack_panels(d, panels, rows, fan_out, height)
+            pack(d, work + (layer[PANELS_AT] + first * 2 * lanes(work)), rows, fan_out, height)
         if index > 0 or inputs:
             code = IDENTITY
             kept = dx
@@ -136,7 +168,8 @@ def backward_rows(
             wt = work + layer[TRANSPOSED_AT]
             if fan_out == 1:
                 wt = params + layer[WEIGHTS]
-            layer_backward_inputs(code, d, wt, kept, to, spare, SPARE, rows, fan_in, fan_out)
+            tall = _whole(fan_out, lanes(work)) if layer[STRIPS] else 0
+            layer_backward_inputs(code, d, wt, kept, to, spare, tall, rows, fan_in, fan_out)
 
 
 @kernel
@@ -235,11 +268,10 @@ def gradient(
     terms = rows if is_cross_entropy(code) else rows * last[FAN_OUT]
     partials = hyper + HYPER
     result = 0.0
-    for index in range(0 if inputs else 1, plan[LAYERS]):
-        layer = plan + (HEADER + index * RECORD)
-        if layer[FAN_OUT] > 1:
-            wt = work + layer[TRANSPOSED_AT]
-            transpose(params + layer[WEIGHTS], wt, layer[FAN_IN], layer[FAN_OUT], me, threads)
+    packed = 1 if rows >= COPIED_ROWS else 0
+    pack_weights(plan, params, work, inputs, packed, me, threads)
+    if not meet(state, threads):
+        return NAN
     # Blocks of about equal size: a short last one would be slow for its few rows.
     blocks = -(-rows // plan[BLOCK])
     block = -(-rows // (blocks * CHUNK)) * CHUNK
@@ -257,11 +289,8 @@ def gradient(
             xs = x + start * fan_in
             ys = y + at * targets
         out = work + (last[A_AT] + first * last[FAN_OUT])
-        forward(plan, params, work, xs + first * fan_in, out, first, own, 1 if from_logits(code) else 0)
+        forward(plan, params, work, xs + first * fan_in, out, first, own, 1 if from_logits(code) else 0, packed)
         start_backward(plan, work, ys, partials, first, own, 1.0 / terms)
-        # All shares of the transposed weights must be there.
-        if start == 0 and not meet(state, threads):
-            return NAN
         backward_rows(plan, params, work, dx + start * fan_in, first, own, here, inputs)
         if not meet(state, threads):
             return NAN

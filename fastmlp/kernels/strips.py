@@ -7,25 +7,11 @@ gradient never exists in memory.
 from __future__ import annotations
 
 from fastmlp.kernels.jit import Doubles, Int, Pointer, kernel
-from fastmlp.kernels.pointer import local
-from fastmlp.kernels.product import ADD, TALL, panel, tall_2
+from fastmlp.kernels.product import START, TALL, panel, tall_2
 from fastmlp.kernels.tile import VECTOR_BYTES, lanes, load, store
 from fastmlp.kernels.update import update
 
-# Rows of the batch that are multiplied at a time: with them a strip of x takes 12 KB in float32, half a first-level cache.
-DEEP = 256
-STRIP = 16 * DEEP * 8  # bytes
 PANELS = 1 << 19  # bytes
-
-
-@kernel
-def pack_panels(d: Pointer, out: Pointer, rows: Int, columns: Int, height: Int) -> None:
-    """The columns of d (rows, columns) by panels of 2 registers, `height` rows apart; zeros beyond the last column."""
-    wide = 2 * lanes(d)
-    for j in range(0, columns, wide):
-        to = out + j * height
-        for i in range(rows):
-            store(load(d + (i * columns + j), 0, 1, 2, columns - j), to + i * wide, 0, None)
 
 
 @kernel
@@ -51,13 +37,11 @@ def backward_strips(
 
     Only w's rows from `lower` to `upper` are treated, for the threads to share the rest.
 
-    x is (rows, fan_in), `panels` d (rows, fan_out) as `pack_panels` left it, `strip` scratch for TALL * fan_out numbers,
+    x is (rows, fan_in), `panels` d (rows, fan_out) as `pack` left it, `strip` scratch for TALL * fan_out numbers,
     `first` and `second` w's places in the optimiser's vectors.
     """
     half = lanes(x)
     wide = 2 * half
-    width = -(-TALL // half) * half
-    packed = local(x, STRIP)
     # As many columns at a time as the second-level cache has room for their panels, which every strip goes through.
     span = max(PANELS * half // VECTOR_BYTES // rows // wide, 1) * wide
     for start in range(0, fan_out, span):
@@ -74,20 +58,17 @@ def backward_strips(
                         left = columns - j
                         source = dw + (at + r * fan_out + j)
                         store(load(source, 0, 1, 1, left), strip + (r * columns + j), 0, left)
-            for k in range(0, rows, DEEP):
-                deep = min(DEEP, rows - k)
-                for p in range(deep):
-                    source = x + ((k + p) * fan_in + i)
-                    for c in range(0, here, half):
-                        store(load(source + c, 0, 1, 1, here - c), packed + (p * width + c), 0, None)
-                mode = ADD if add or k > 0 else 0
-                for j in range(0, columns, wide):
-                    d = panels + ((start + j) * rows + k * wide)
-                    to = gradient + j
-                    if here == TALL and columns - j >= wide:
-                        tall_2(packed, 1, width, d, wide, deep, d, d, to, row, mode, wide)
-                    else:
-                        panel(packed, 1, width, d, wide, d, d, to, row, mode, here, deep, columns - j)
+            # x's columns are read where they lie: they arrive while there is something to multiply; a copy made first would
+            # wait for them (784-256-128-10: 5 % of a step).
+            xi = x + i
+            mode = START if add else 0
+            for j in range(0, columns, wide):
+                d = panels + (start + j) * rows
+                to = gradient + j
+                if here == TALL and columns - j >= wide:
+                    tall_2(xi, 1, fan_in, d, wide, rows, to, row, d, to, row, mode, wide, 1)
+                else:
+                    panel(xi, 1, fan_in, d, wide, to, row, d, to, row, mode, here, rows, columns - j)
             if step and columns == fan_out:
                 update(code, w + at, strip, first + at, second + at, hyper, here * columns)
             elif step:

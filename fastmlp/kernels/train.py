@@ -170,7 +170,7 @@ def predict(plan: Any, params: Any, work: Any, x: Any, out: Any) -> None:
         here = min(plan[BLOCK], x.shape[0] - start)
         rows = pointer(x) + start * fan_in
         to = pointer(out) + start * outputs
-        forward(pointer(plan), pointer(params), pointer(work), rows, to, 0, here, 0)
+        forward(pointer(plan), pointer(params), pointer(work), rows, to, 0, here, 0, 0)
 
 
 @entry
@@ -185,7 +185,7 @@ def evaluate_loss(plan: Any, params: Any, work: Any, x: Any, y: Any) -> float:
         here = min(plan[BLOCK], x.shape[0] - start)
         rows = pointer(x) + start * x.shape[1]
         out = buffer + last[A_AT]
-        forward(table, pointer(params), buffer, rows, out, 0, here, 1 if from_logits(code) else 0)
+        forward(table, pointer(params), buffer, rows, out, 0, here, 1 if from_logits(code) else 0, 0)
         targets = pointer(y) + start * plan[TARGETS]
         result += evaluate(code, out, targets, buffer + last[D_AT], here, last[FAN_OUT], 0.0)
     return result / (x.shape[0] * (1 if is_cross_entropy(code) else last[FAN_OUT]))
