@@ -74,7 +74,7 @@ def _overload_operator(op: Callable[..., Any], emit: Callable[..., ir.Value], re
 
 for _op, _name in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.truediv, "fdiv")):
     _overload_operator(_op, lambda builder, tile, a, b, name=_name: getattr(builder, name)(a, b))
-for _op, _name in ((operator.lt, "<"), (operator.le, "<="), (operator.gt, ">"), (operator.ge, ">=")):
+for _op, _name in ((operator.lt, "<"), (operator.le, "<="), (operator.gt, ">"), (operator.ge, ">="), (operator.eq, "==")):
     _overload_operator(_op, lambda builder, tile, a, b, name=_name: builder.fcmp_ordered(name, a, b), MaskType)
 
 
