@@ -33,7 +33,7 @@ def warmup(dtype: str | None = None) -> None:
 
 
 def _warm_networks(dtype: str) -> None:
-    rows, width = 17, 60  # meets the tiles' every shape: whole and masked, of all heights
+    rows, width = 37, 60  # meets the tiles' every shape: whole and masked, of all heights
     X = np.zeros((rows, width))
     for name in ACTIVATIONS:
         hidden, last = ("relu", "softmax") if name == "softmax" else (name, "identity")
@@ -46,7 +46,7 @@ def _warm_networks(dtype: str) -> None:
             model = Model(sizes, loss=loss, dtype=dtype)
             x, y = X[:, : sizes[0]], X[:, : sizes[-1]]
             for optimizer in (SGD(), SGD(momentum=0.9), Adam()):
-                model.fit(x, y, batch_size=rows - 1, optimizer=optimizer)
+                model.fit(x, y, batch_size=20, optimizer=optimizer)
             if loss == "cross_entropy":
                 model.fit(x, np.zeros(rows, int))
             model.loss(x, y)

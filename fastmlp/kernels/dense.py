@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from fastmlp.kernels.activation import IDENTITY, RELU, SOFTMAX, activate, multiply_derivative, needs_input
-from fastmlp.kernels.arithmetic import fma, sum_rows, total, transposed
+from fastmlp.kernels.arithmetic import fma, sum_lanes, sum_rows, total, transposed
 from fastmlp.kernels.jit import Int, Pointer, entry, inlined, kernel
 from fastmlp.kernels.pointer import pointer
 from fastmlp.kernels.product import GATE, START, TALL, packed_product, product
 from fastmlp.kernels.product import RELU as CLIP
-from fastmlp.kernels.tile import lanes, load, load_square, splat, store
+from fastmlp.kernels.tile import lanes, load, load_square, outer_add, splat, store
 
 # Activations other than relu take a second pass over rows that are still in the second-level cache: 2 to 5 % slower than in
 # the tile, and a fraction of the code. About CHUNK numbers are made, by tall products, before they are passed over again;
@@ -23,8 +23,8 @@ CHUNK, CHUNK_TILES = 32768, 10
 
 
 @inlined
-def _chunk_rows(columns: int) -> int:
-    return max(CHUNK // columns // TALL, CHUNK_TILES) * TALL
+def _chunk_rows(rows: int, columns: int) -> int:
+    return rows if rows * columns <= CHUNK else max(CHUNK // columns // TALL, CHUNK_TILES) * TALL
 
 
 @kernel
@@ -47,9 +47,10 @@ def layer_forward(
     (`fastmlp.kernels.pack`), and `spare` is scratch for `packed_product`.
     """
     clipped = code == RELU and fan_out > 1
-    height = max(rows, 1) if clipped else _chunk_rows(fan_out)
+    # A layer of one output is one chunk: where its rows' squares begin must not depend on how many threads share them.
+    height = rows if clipped or fan_out == 1 else _chunk_rows(rows, fan_out)
     mode = START + CLIP if clipped else START
-    for i in range(0, rows, height):
+    for i in range(0, rows, max(height, 1)):
         here = min(height, rows - i)
         to = a + i * fan_out
         raw = to
@@ -68,15 +69,54 @@ def layer_forward(
 
 @kernel
 def _dot_rows(x: Pointer, w: Pointer, b: Pointer, out: Pointer, rows: Int, fan_in: Int) -> None:
-    """out[i] = x[i, :] @ w + b[0]: a layer of one output, for which the batch, not the outputs, could fill a tile."""
+    """out[i] = x[i, :] @ w + b[0]: a layer of one output, for which the batch, not the outputs, could fill a tile.
+
+    As many rows at a time as a register has lanes share the steps of their sums; the same sums in the same order as alone.
+    """
     step = lanes(x)
-    for i in range(rows):
+    i = 0
+    while i + step <= rows:
+        square = x + i * fan_in
+        products = load_square(w, 0, 0)
+        for p in range(0, fan_in, step):
+            left = fan_in - p
+            products = fma(load_square(square + p, fan_in, left), load_square(w + p, 0, left), products)
+        store(sum_lanes(products) + b[0], out + i, 0, None)
+        i += step
+    while i < rows:
         row = x + i * fan_in
         acc = splat(x, 0.0, 1, 1)
         for p in range(0, fan_in, step):
             left = fan_in - p
             acc = fma(load(row + p, 0, 1, 1, left), load(w + p, 0, 1, 1, left), acc)
         out[i] = total(acc) + b[0]
+        i += 1
+
+
+@kernel
+def _weighted_sum(x: Pointer, d: Pointer, dw: Pointer, rows: Int, fan_in: Int, columns: Int, add: Int) -> None:
+    """dw[j] = sum over i of d[i] * x[i, j], plus dw[j] if `add`, for j < columns; x's rows lie `fan_in` apart."""
+    step = lanes(x)
+    for j in range(0, columns, step):
+        left = columns - j
+        # Four sums side by side hide the multiply-add's latency.
+        a = splat(x, 0.0, 1, 1)
+        b, c, e = a, a, a
+        i = 0
+        while i + 4 <= rows:
+            row = x + (i * fan_in + j)
+            a = outer_add(a, d + i, 0, row, left)
+            b = outer_add(b, d + (i + 1), 0, row + fan_in, left)
+            c = outer_add(c, d + (i + 2), 0, row + 2 * fan_in, left)
+            e = outer_add(e, d + (i + 3), 0, row + 3 * fan_in, left)
+            i += 4
+        while i < rows:
+            a = outer_add(a, d + i, 0, x + (i * fan_in + j), left)
+            i += 1
+        whole = (a + b) + (c + e)
+        if add:
+            whole = whole + load(dw + j, 0, 1, 1, left)
+        store(whole, dw + j, 0, left)
 
 
 @kernel
@@ -92,7 +132,7 @@ def layer_backward_weights(
     dw = dw + lower * fan_out
     here = upper - lower
     if fan_out == 1:
-        product(d, 0, 1, x, fan_in, dw, 0, dw, dw, 0, mode, 1, rows, here)
+        _weighted_sum(x, d, dw, rows, fan_in, here, add)
     else:
         product(x, 1, fan_in, d, fan_out, dw, fan_out, dw, dw, fan_out, mode, here, rows, fan_out)
 
@@ -160,9 +200,9 @@ def layer_backward_inputs(
     panels of so many rows (`fastmlp.kernels.pack`), and `spare` is scratch for `packed_product`.
     """
     gated = code == RELU
-    chunk = max(rows, 1) if gated else _chunk_rows(fan_in)
+    chunk = rows if gated else _chunk_rows(rows, fan_in)
     mode = GATE if gated else 0
-    for i in range(0, rows, chunk):
+    for i in range(0, rows, max(chunk, 1)):
         here = min(chunk, rows - i)
         to = dx + i * fan_in
         by = a + i * fan_in

@@ -25,6 +25,7 @@ from fastmlp.kernels.tile import (
 START, RELU, GATE = 1, 2, 4
 
 TALL, MIDDLE = ROWS, 4
+HALF = TALL * 2 // 3  # a single register's width wants more rows in flight than MIDDLE (8-16-1: 4.6, not 4.8 us)
 
 # Of w with rows at least so far apart, `product` copies each panel to the stack first, 32 KB of a first-level cache, from so
 # many rows of x on: read in place they share few of the caches' sets ((256, 1024, 2048): 87 against 71 % of the peak). Nearer
@@ -92,7 +93,7 @@ def _tile_product(rows: int, vectors: int, masked: bool) -> Callable[..., Any]:
 
 tall_2, middle_2, single_2 = (_tile_product(r, 2, False) for r in (TALL, MIDDLE, 1))
 tall_2_masked, middle_2_masked, single_2_masked = (_tile_product(r, 2, True) for r in (TALL, MIDDLE, 1))
-tall_1_masked, middle_1_masked, single_1_masked = (_tile_product(r, 1, True) for r in (TALL, MIDDLE, 1))
+tall_1_masked, half_1_masked, middle_1_masked, single_1_masked = (_tile_product(r, 1, True) for r in (TALL, HALF, MIDDLE, 1))
 # A single row has no other rows to hide the latency of a multiply-add behind, only columns (784-256-128-10: 7.7, not 9.5 us).
 single_8 = _tile_product(1, 8, False)
 
@@ -132,6 +133,9 @@ def panel(
                 tall_2_masked(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, n)
             else:
                 tall_1_masked(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, n)
+        elif left >= HALF and columns <= half:
+            i += HALF
+            half_1_masked(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, 1)
         elif left >= MIDDLE:
             n = left // MIDDLE
             i += n * MIDDLE

@@ -63,6 +63,8 @@ NAN = float("nan")
 @inlined
 def _share(count: int, unit: int, me: int, threads: int) -> Any:
     """From where to where a thread's share of `count` things goes, in whole units."""
+    if threads == 1:  # four divisions take as long as a small layer
+        return 0, count
     units = -(-count // unit)
     return min(me * units // threads * unit, count), min((me + 1) * units // threads * unit, count)
 
@@ -213,15 +215,19 @@ def backward_weights(
         else:
             lower, upper = _share(fan_in, 4, me, threads)
             layer_backward_weights(x, d, dw, rows, fan_in, fan_out, lower, upper, add)
-            if step:
-                at = lower * fan_out
-                count = (upper - lower) * fan_out
-                update(optimizer, own + at, dw + at, first + at, second + at, hyper, count)
-        if index % threads == me:
+        biases = index % threads == me
+        if biases:
             layer_backward_biases(d, grads + b, rows, fan_out, add)
-            if step:
-                at = b - w
-                update(optimizer, own + at, dw + at, first + at, second + at, hyper, fan_out)
+        if step:
+            # What is left: the weights, unless they went by strips, and the biases, which lie behind the last of them.
+            at = (upper if layer[STRIPS] else lower) * fan_out
+            stop = upper * fan_out
+            if biases and stop == b - w:
+                stop += fan_out
+            elif biases:
+                ours = b - w
+                update(optimizer, own + ours, dw + ours, first + ours, second + ours, hyper, fan_out)
+            update(optimizer, own + at, dw + at, first + at, second + at, hyper, stop - at)
         x = work + layer[A_AT]
 
 
