@@ -41,6 +41,11 @@ def _warm_networks(dtype: str) -> None:
         model.backward(X, X[:, :2])
         model.predict(X)
     Model([2, 140, 2], dtype=dtype).predict(X[:1, :2])  # eight registers of a single row
+    many = np.zeros((96, 16))  # wide layers, whose weights go by panels and strips
+    Model([16, 1024, 64, 2], dtype=dtype).fit(many, many[:, :2])
+    for units in (2, 4):  # nets that live in registers
+        for loss in ("bce", "mse"):
+            Model([2, units, 1], loss=loss, dtype=dtype).fit(X[:4, :2], X[:4, :1])
     for loss in LOSSES:
         for sizes in ([width, width, 2], [width, 1], [2, 2, 1]):
             model = Model(sizes, loss=loss, dtype=dtype)

@@ -272,12 +272,21 @@ def test_orders_are_uniform():
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 15])
-def test_shuffled_fit_equals_the_oracle_in_that_order(batch_size):
+@pytest.mark.parametrize(
+    ("sizes", "names", "loss", "optimizer"),
+    [
+        ([5, 17, 3], ["tanh", "softmax"], "cross_entropy", Adam(0.01)),
+        ([3, 4, 2], ["tanh", "sigmoid"], "bce", Adam(0.01)),
+        ([3, 4, 1], ["tanh", "sigmoid"], "bce", SGD(0.1)),
+    ],
+    ids=["wide", "narrow", "in registers"],
+)
+def test_shuffled_fit_equals_the_oracle_in_that_order(sizes, names, loss, optimizer, batch_size):
     """The order depends on the seed and the number of rows, not on the network."""
-    p = reference.problem([5, 17, 3], ["tanh", "softmax"], "cross_entropy", rows=ROWS)
+    p = reference.problem(sizes, names, loss, rows=ROWS)
     model = of(p)
-    losses = model.fit(p.X, p.y, 3, batch_size, optimizer=Adam(0.01), rng=4)["loss"]
-    want = reference.train(*p, oracle(Adam(0.01)), 3, batch_size, order=orders(3, rng=4))
+    losses = model.fit(p.X, p.y, 3, batch_size, optimizer=optimizer, rng=4)["loss"]
+    want = reference.train(*p, oracle(optimizer), 3, batch_size, order=orders(3, rng=4))
     assert error(losses, want.losses) <= 1e-12
     assert error(model.params, reference.flat(want.weights, want.biases)) <= 1e-12
 

@@ -309,6 +309,34 @@ def total(typingctx: Any, tile: Any) -> Any:
 
 
 @intrinsic
+def sum_across(typingctx: Any, tile: Any) -> Any:
+    """The sum of each register, in all its lanes; the same bits as from `sum_lanes`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        undefined = ir.Constant(tile.vector, ir.Undefined)
+        sums = parts_of(builder, tile, args[0])
+        width = tile.lanes // 2
+        while width:
+            order = ir.Constant(ir.VectorType(INT32, tile.lanes), [i ^ width for i in range(tile.lanes)])
+            sums = [builder.fadd(part, builder.shuffle_vector(part, undefined, order)) for part in sums]
+            width //= 2
+        return pack(builder, sums)
+
+    return tile(tile), codegen
+
+
+@intrinsic(prefer_literal=True)
+def repeat(typingctx: Any, tile: Any, rows: Any) -> Any:
+    """A tile of one row, `rows` times."""
+    many = TileType(tile.dtype, rows.literal_value, tile.vectors)
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return pack(builder, parts_of(builder, tile, args[0]) * many.rows)
+
+    return many(tile, rows), codegen
+
+
+@intrinsic
 def largest(typingctx: Any, tile: Any) -> Any:
     """The largest number of a tile; NaN where there is one."""
 

@@ -271,6 +271,15 @@ def sum_lanes(tile: Tile) -> Tile:
     return _across(np.asarray(tile)).T.view(Tile)
 
 
+def sum_across(tile: Tile) -> Tile:
+    rows = np.asarray(tile).reshape(-1, lanes(tile))
+    return np.broadcast_to(_across(rows), rows.shape).reshape(tile.shape).copy().view(Tile)
+
+
+def repeat(tile: Tile, rows: int) -> Tile:
+    return np.repeat(np.asarray(tile), rows, axis=0).view(Tile)
+
+
 def transposed(tile: Tile) -> Tile:
     return tile.T.copy()
 

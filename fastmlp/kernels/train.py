@@ -32,8 +32,10 @@ from fastmlp.kernels.plan import (
     TARGETS,
 )
 from fastmlp.kernels.pointer import pointer
+from fastmlp.kernels.resident import fits, resident_batches
 from fastmlp.kernels.step import forward, gradient
 from fastmlp.kernels.subnormals import FLUSH_AND_ZERO, flush_subnormals, restore_subnormals
+from fastmlp.kernels.tile import lanes
 from fastmlp.kernels.update import prepare, update
 
 
@@ -57,6 +59,9 @@ def batches(
 
     As the `me`-th of so many threads, which all make the same call but for `me`.
     """
+    if plan[NARROW] and fits(plan, hyper, lanes(work)):
+        resident_batches(plan, hyper, params, x, y, order, state, losses, count)
+        return
     if plan[NARROW]:
         narrow_batches(plan, hyper, params, moments, work, x, y, order, state, losses, count)
         return

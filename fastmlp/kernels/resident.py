@@ -1,0 +1,206 @@
+"""Networks so small that all their parameters stay in registers: one hidden layer, a batch of at most a register's lanes.
+
+As in `fastmlp.kernels.narrow` a register holds one unit's numbers for the whole batch, a row a lane; here a parameter has a
+register of its own too, its value in every lane. A gradient's sum over the batch is left in every lane, so a step writes
+nothing that the next one would have to wait for: it is one chain of arithmetic from weights to weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastmlp.kernels.activation import IDENTITY, RELU, SIGMOID, TANH
+from fastmlp.kernels.arithmetic import first_columns, fma, maximum, repeat, sum_across, sum_rows, total, where
+from fastmlp.kernels.epoch import begin, end
+from fastmlp.kernels.jit import Doubles, Int, Integers, Pointer, inlined, kernel
+from fastmlp.kernels.loss import BCE, MSE, hard_bce, soft_bce
+from fastmlp.kernels.math import sigmoid, tanh
+from fastmlp.kernels.narrow import pack
+from fastmlp.kernels.plan import (
+    ACTIVATION,
+    BATCH,
+    BIASES,
+    CURSOR,
+    FAN_IN,
+    FAN_OUT,
+    HEADER,
+    LAYERS,
+    LOSS,
+    OPTIMIZER,
+    RECORD,
+    SAMPLES,
+    SHUFFLE,
+    WEIGHTS,
+)
+from fastmlp.kernels.pointer import local
+from fastmlp.kernels.tile import VECTOR_BYTES, lanes, load, outer_add, splat, store
+from fastmlp.kernels.update import LR, MOMENTUM, SGD, WEIGHT_DECAY
+
+# At most so many inputs, and so many units of the hidden layer: with biases and outputs 25 parameters, for 32 registers.
+WIDTH = 4
+SCRATCH = 16 * VECTOR_BYTES  # bytes
+
+
+@inlined
+def fits(plan: Any, hyper: Any, step: int) -> bool:
+    """Whether `resident_batches` can train this net so."""
+    hidden = plan + HEADER
+    last = hidden + RECORD
+    if plan[LAYERS] != 2 or plan[BATCH] > step or plan[OPTIMIZER] != SGD or hyper[MOMENTUM] != 0.0:
+        return False
+    if hidden[FAN_IN] > WIDTH or hidden[FAN_OUT] > WIDTH or last[FAN_OUT] != 1:
+        return False
+    name = hidden[ACTIVATION]
+    known = name == RELU or name == TANH or name == SIGMOID or name == IDENTITY
+    return known and (plan[LOSS] == BCE or (plan[LOSS] == MSE and last[ACTIVATION] == IDENTITY))
+
+
+@inlined
+def _stepped(parameter: Any, gradient: Any, rate: Any, shrink: float) -> Any:
+    return fma(gradient, rate, parameter + parameter * shrink)
+
+
+def _resident(rows: int) -> Callable[..., Any]:
+    """The kernel for up to `rows` units: each unit that there is not costs as much as one that there is."""
+
+    @inlined
+    def spread(numbers: Any, count: int, scratch: Any) -> Any:
+        """A tile whose row r is full of numbers[r]; of 0 from `count` on."""
+        for r in range(rows):
+            scratch[r] = numbers[r] if r < count else 0.0
+        one = scratch + rows
+        store(splat(one, 1.0, 1, 1), one, 0, None)
+        return outer_add(splat(one, 0.0, rows, 1), scratch, 1, one, None)
+
+    @inlined
+    def collect(tile: Any, numbers: Any, count: int, scratch: Any) -> None:
+        """The reverse of `spread`."""
+        step = lanes(scratch)
+        store(tile, scratch, step, None)
+        for r in range(count):
+            numbers[r] = scratch[r * step]
+
+    def resident(
+        plan: Integers,
+        hyper: Doubles,
+        params: Pointer,
+        x: Pointer,
+        y: Pointer,
+        order: Integers,
+        state: Integers,
+        losses: Doubles,
+        count: Int,
+    ) -> None:
+        step = lanes(x)
+        hidden = plan + HEADER
+        fan_in = hidden[FAN_IN]
+        units = hidden[FAN_OUT]
+        name = hidden[ACTIVATION]
+        code = plan[LOSS]
+        w = params + hidden[WEIGHTS]
+        b = params + hidden[BIASES]
+        v = params + (hidden + RECORD)[WEIGHTS]
+        scratch = local(x, SCRATCH)
+        # The batch, a register an input and one for the targets; inputs that there are not stay 0, and so do their weights.
+        xs = scratch + 8 * step
+        ys = xs + WIDTH * step
+        store(splat(x, 0.0, WIDTH, 1), xs, step, None)
+        w0 = spread(w, units, scratch)
+        w1 = spread(w + units, units if fan_in > 1 else 0, scratch)
+        w2 = spread(w + 2 * units, units if fan_in > 2 else 0, scratch)
+        w3 = spread(w + 3 * units, units if fan_in > 3 else 0, scratch)
+        b0 = spread(b, units, scratch)
+        v0 = spread(v, units, scratch)
+        c0 = splat(x, v[units], 1, 1)
+        rate = 0.0 - hyper[LR]
+        shrink = rate * hyper[WEIGHT_DECAY]
+        # Units that there are not may have an output (a sigmoid's): it must not give them a weight.
+        for r in range(rows):
+            scratch[r] = 1.0
+        rates = spread(scratch, units, scratch) * rate
+        valid = c0 * 0.0
+        scale = 0.0
+        soft = False
+        packed = False
+        for _ in range(count):
+            start = state[CURSOR]
+            here = begin(plan, params, order, state)
+            if here == 0:
+                break
+            if not packed or plan[SAMPLES] > plan[BATCH]:
+                pack(x, order, start, plan[SHUFFLE], xs, here, fan_in)
+                pack(y, order, start, plan[SHUFFLE], ys, here, 1)
+                packed = True
+                target = load(ys, 0, 1, 1, None)
+                soft = total(target * (1.0 - target)) != 0.0
+                scale = 1.0 / here
+                valid = where(first_columns(c0, here), splat(x, scale if code == BCE else 2.0 * scale, 1, 1), 0.0)
+            x0, x1 = load(xs, 0, rows, 1, None), load(xs + step, 0, rows, 1, None)
+            x2, x3 = load(xs + 2 * step, 0, rows, 1, None), load(xs + 3 * step, 0, rows, 1, None)
+            target = load(ys, 0, 1, 1, None)
+            a = fma(w1, x1, fma(w0, x0, b0))
+            if fan_in > 2:
+                a = fma(w3, x3, fma(w2, x2, a))
+            if name == RELU:
+                a = maximum(a, 0.0)
+            elif name == TANH:
+                a = tanh(a)
+            elif name == SIGMOID:
+                a = sigmoid(a)
+            p = sum_rows(a * v0) + c0
+            if code == BCE:
+                p = sigmoid(p)
+            e = p - target
+            d = e * valid
+            across = repeat(d, rows)
+            below = v0 * across
+            if name == RELU:
+                below = where(a > 0.0, below, 0.0)
+            elif name == TANH:
+                below = below * fma(0.0 - a, a, 1.0)
+            elif name == SIGMOID:
+                below = below * (a * (1.0 - a))
+            v0 = _stepped(v0, sum_across(a * across), rates, shrink)
+            c0 = _stepped(c0, sum_across(d), rate, shrink)
+            w0 = _stepped(w0, sum_across(x0 * below), rate, shrink)
+            w1 = _stepped(w1, sum_across(x1 * below), rate, shrink)
+            if fan_in > 2:
+                w2 = _stepped(w2, sum_across(x2 * below), rate, shrink)
+                w3 = _stepped(w3, sum_across(x3 * below), rate, shrink)
+            b0 = _stepped(b0, sum_across(below), rate, shrink)
+            if code == BCE:
+                loss = hard_bce(p, target)
+                if soft:
+                    loss = soft_bce(p, target)
+            else:
+                loss = e * e
+            end(plan, state, losses, here, total(where(first_columns(loss, here), loss, 0.0)) * scale)
+        collect(w0, w, units, scratch)
+        if fan_in > 1:
+            collect(w1, w + units, units, scratch)
+        if fan_in > 2:
+            collect(w2, w + 2 * units, units, scratch)
+        if fan_in > 3:
+            collect(w3, w + 3 * units, units, scratch)
+        collect(b0, b, units, scratch)
+        collect(v0, v, units, scratch)
+        store(c0, scratch, 0, None)
+        v[units] = scratch[0]
+
+    resident.__qualname__ = f"resident_{rows}"
+    return kernel(resident)
+
+
+resident_2, resident_4 = _resident(2), _resident(4)
+
+
+@inlined
+def resident_batches(
+    plan: Any, hyper: Any, params: Any, x: Any, y: Any, order: Any, state: Any, losses: Any, count: int
+) -> None:
+    """`batches` for a net that `fits`."""
+    if plan[HEADER + FAN_OUT] <= 2:
+        resident_2(plan, hyper, params, x, y, order, state, losses, count)
+    else:
+        resident_4(plan, hyper, params, x, y, order, state, losses, count)
