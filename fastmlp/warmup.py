@@ -40,6 +40,8 @@ def _warm_networks(dtype: str) -> None:
         model = Model([width, width, width, 2], [hidden, hidden, last], dtype=dtype)
         model.backward(X, X[:, :2])
         model.predict(X)
+        model.backward(X[:6], X[:6, :2])
+        model.backward(X[:1], X[:1, :2])
     Model([2, 140, 2], dtype=dtype).predict(X[:1, :2])  # eight registers of a single row
     many = np.zeros((96, 16))  # wide layers, whose weights go by panels and strips
     Model([16, 1024, 64, 2], dtype=dtype).fit(many, many[:, :2])

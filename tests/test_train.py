@@ -402,6 +402,8 @@ def use(sizes, rows, batch_size, readonly=False):
     model = fastmlp.Model(sizes, "relu", rng=0)
     model.fit(X, y, 2, batch_size, optimizer=fastmlp.Adam(), rng=0)
     model.step(X, y)
+    model.step(X[:6], y[:6])
+    model.step(X[:2], y[:2])
     model.apply_gradient(model.gradient(X, y)[1])
     model.backward(X, y), model.loss(X, y), model.predict(X[:1]), model.predict(X)
 

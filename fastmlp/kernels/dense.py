@@ -10,7 +10,7 @@ from typing import Any
 
 from fastmlp.kernels.activation import IDENTITY, RELU, SOFTMAX, activate, multiply_derivative, needs_input
 from fastmlp.kernels.arithmetic import fma, sum_lanes, sum_rows, total, transposed
-from fastmlp.kernels.jit import Int, Pointer, entry, inlined, kernel
+from fastmlp.kernels.jit import Float, Int, Pointer, entry, inlined, kernel
 from fastmlp.kernels.pointer import pointer
 from fastmlp.kernels.product import GATE, START, TALL, packed_product, product
 from fastmlp.kernels.product import RELU as CLIP
@@ -58,7 +58,7 @@ def layer_forward(
             raw = z + i * fan_out
         rows_x = x + i * fan_in
         if fan_out == 1:
-            _dot_rows(rows_x, w, b, raw, here, fan_in)
+            dot_rows(rows_x, w, b[0], raw, here, fan_in)
         elif packed:
             packed_product(rows_x, fan_in, w, fan_in, b, raw, raw, fan_out, spare, mode, here, fan_in, fan_out)
         else:
@@ -68,8 +68,8 @@ def layer_forward(
 
 
 @kernel
-def _dot_rows(x: Pointer, w: Pointer, b: Pointer, out: Pointer, rows: Int, fan_in: Int) -> None:
-    """out[i] = x[i, :] @ w + b[0]: a layer of one output, for which the batch, not the outputs, could fill a tile.
+def dot_rows(x: Pointer, w: Pointer, b: Float, out: Pointer, rows: Int, fan_in: Int) -> None:
+    """out[i] = x[i, :] @ w + b: a layer of one output, for which the batch, not the outputs, could fill a tile.
 
     As many rows at a time as a register has lanes share the steps of their sums; the same sums in the same order as alone.
     """
@@ -81,7 +81,7 @@ def _dot_rows(x: Pointer, w: Pointer, b: Pointer, out: Pointer, rows: Int, fan_i
         for p in range(0, fan_in, step):
             left = fan_in - p
             products = fma(load_square(square + p, fan_in, left), load_square(w + p, 0, left), products)
-        store(sum_lanes(products) + b[0], out + i, 0, None)
+        store(sum_lanes(products) + b, out + i, 0, None)
         i += step
     while i < rows:
         row = x + i * fan_in
@@ -89,7 +89,7 @@ def _dot_rows(x: Pointer, w: Pointer, b: Pointer, out: Pointer, rows: Int, fan_i
         for p in range(0, fan_in, step):
             left = fan_in - p
             acc = fma(load(row + p, 0, 1, 1, left), load(w + p, 0, 1, 1, left), acc)
-        out[i] = total(acc) + b[0]
+        out[i] = total(acc) + b
         i += 1
 
 
@@ -179,6 +179,17 @@ def transpose(w: Pointer, out: Pointer, fan_in: Int, fan_out: Int, share: Int, s
             i = min(block, fan_in - step)
             square = load_square(w + (i * fan_out + j), fan_out, fan_out - j)
             store(transposed(square), out + (j * fan_in + i), fan_in, None)
+
+
+@kernel
+def few_rows_backward_inputs(
+    code: Int, d: Pointer, w: Pointer, a: Pointer, dx: Pointer, rows: Int, fan_in: Int, fan_out: Int
+) -> None:
+    """`layer_backward_inputs` from w itself: for a few rows a transpose would cost more than the product."""
+    for i in range(rows):
+        dot_rows(w, d + i * fan_out, 0.0, dx + i * fan_in, fan_in, fan_out)
+    if code != IDENTITY:
+        multiply_derivative(code, a, dx, rows, fan_in)
 
 
 @kernel

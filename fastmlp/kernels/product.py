@@ -94,8 +94,9 @@ def _tile_product(rows: int, vectors: int, masked: bool) -> Callable[..., Any]:
 tall_2, middle_2, single_2 = (_tile_product(r, 2, False) for r in (TALL, MIDDLE, 1))
 tall_2_masked, middle_2_masked, single_2_masked = (_tile_product(r, 2, True) for r in (TALL, MIDDLE, 1))
 tall_1_masked, half_1_masked, middle_1_masked, single_1_masked = (_tile_product(r, 1, True) for r in (TALL, HALF, MIDDLE, 1))
-# A single row has no other rows to hide the latency of a multiply-add behind, only columns (784-256-128-10: 7.7, not 9.5 us).
-single_8 = _tile_product(1, 8, False)
+pair_2 = _tile_product(2, 2, False)
+# One row or two have no others to hide the latency of a multiply-add behind, only columns (784-256-128-10: 7.7, not 9.5 us).
+single_8, pair_4 = _tile_product(1, 8, False), _tile_product(2, 4, False)
 
 
 @kernel
@@ -145,6 +146,9 @@ def panel(
                 middle_2_masked(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, n)
             else:
                 middle_1_masked(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, n)
+        elif left >= 2 and columns >= 2 * half:
+            i += 2
+            pair_2(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, 1)
         else:
             i = rows
             if columns >= 2 * half:
@@ -182,14 +186,31 @@ def product(
     half = lanes(x)
     wide = 2 * half
     if rows < COPIED_ROWS or w_step * VECTOR_BYTES < FAR_WEIGHTS * half or depth == 0:
-        first = 0
-        while rows == 1 and first + 4 * wide <= columns:
-            s, by, to = start + first, gate + first, out + first
-            single_8(x, x_row, x_step, w + first, w_step, depth, s, 0, by, to, out_row, mode, 4 * wide, 1)
-            first += 4 * wide
-        for j in range(first, columns, wide):
+        few = rows % MIDDLE if columns >= 2 * wide else 0
+        main = rows - few
+        for j in range(0, columns if main else 0, wide):
             s, by, to = start + j, gate + j, out + j
-            panel(x, x_row, x_step, w + j, w_step, s, start_row, by, to, out_row, mode, rows, depth, columns - j)
+            panel(x, x_row, x_step, w + j, w_step, s, start_row, by, to, out_row, mode, main, depth, columns - j)
+        while few:
+            here = min(few, 2)
+            few -= here
+            xi, si, gi, oi = x + main * x_row, start + main * start_row, gate + main * out_row, out + main * out_row
+            main += here
+            j = 0
+            if here == 2:
+                while j + 2 * wide <= columns:
+                    s, by, to = si + j, gi + j, oi + j
+                    pair_4(xi, x_row, x_step, w + j, w_step, depth, s, start_row, by, to, out_row, mode, 2 * wide, 1)
+                    j += 2 * wide
+            else:
+                while j + 4 * wide <= columns:
+                    s, by, to = si + j, gi + j, oi + j
+                    single_8(xi, x_row, x_step, w + j, w_step, depth, s, start_row, by, to, out_row, mode, 4 * wide, 1)
+                    j += 4 * wide
+            while j < columns:
+                s, by, to = si + j, gi + j, oi + j
+                panel(xi, x_row, x_step, w + j, w_step, s, start_row, by, to, out_row, mode, here, depth, columns - j)
+                j += wide
         return
     scratch = local(x, PANEL)
     for k in range(0, depth, SHALLOW):
