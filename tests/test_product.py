@@ -20,8 +20,10 @@ from fastmlp.kernels.product import (
     GATE,
     RELU,
     SHALLOW,
+    SIGMOID_SLOPE,
     START,
     TALL,
+    TANH_SLOPE,
     packed_product,
     product,
     spare_room,
@@ -33,7 +35,7 @@ pytestmark = pytest.mark.small
 Array = np.ndarray[Any, Any]
 
 SIZES = (1, 3, 17, 33) if INTERPRETED else (1, 2, 3, 7, 8, 15, 16, 17, 31, 33, 64, 100)
-HELD = 8  # the tests' own: start from what out holds, not from a bias
+HELD = 32  # the tests' own: start from what out holds, not from a bias
 BIAS, ADD = START, START + HELD
 MODES = {
     "plain": 0,
@@ -45,6 +47,8 @@ MODES = {
     "add relu": ADD + RELU,
     "bias gate": BIAS + GATE,
     "add gate": ADD + GATE,
+    "tanh's slope": TANH_SLOPE,
+    "add sigmoid's slope": ADD + SIGMOID_SLOPE,
 }
 CANARY = -99
 MARGIN = 5
@@ -119,8 +123,12 @@ def test_against_numpy(mode: int, dtype: Any, rng: np.random.Generator) -> None:
             want = np.maximum(want, 0)
         elif mode & GATE:
             want = np.where(gate > 0, want, 0)
-        # A chain of `depth` roundings, each of at most half a unit of the terms so far; two chains without fused adds.
-        assert (np.abs(got - want) <= (depth + 1) * np.finfo(dtype).eps * terms).all(), (rows, depth, columns)
+        elif mode & TANH_SLOPE:
+            want, terms = want * (1 - gate**2), terms * (1 + gate**2)
+        elif mode & SIGMOID_SLOPE:
+            want, terms = want * (gate * (1 - gate)), terms * (np.abs(gate) + gate**2)
+        # A chain of roundings, each of at most half a unit of the terms so far; two chains without fused adds.
+        assert (np.abs(got - want) <= (depth + 3) * np.finfo(dtype).eps * terms).all(), (rows, depth, columns)
 
 
 @pytest.mark.parametrize("mode", MODES.values(), ids=list(MODES))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastmlp.kernels.activation import IDENTITY, RELU, SOFTMAX, activate, multiply_derivative, needs_input
+from fastmlp.kernels.activation import IDENTITY, RELU, SIGMOID, SOFTMAX, TANH, activate, multiply_derivative, needs_input
 from fastmlp.kernels.arithmetic import fma, sum_lanes, sum_rows, total, transposed
 from fastmlp.kernels.jit import Float, Int, Pointer, entry, inlined, kernel
 from fastmlp.kernels.pointer import pointer
-from fastmlp.kernels.product import GATE, START, TALL, packed_product, product
+from fastmlp.kernels.product import GATE, SIGMOID_SLOPE, START, TALL, TANH_SLOPE, packed_product, product
 from fastmlp.kernels.product import RELU as CLIP
 from fastmlp.kernels.tile import lanes, load, load_square, outer_add, splat, store
 
@@ -210,9 +210,14 @@ def layer_backward_inputs(
     `code` and `a` are the previous layer's: its outputs, or its pre-activations if `needs_input(code)`. If `height`, wt lies by
     panels of so many rows (`fastmlp.kernels.pack`), and `spare` is scratch for `packed_product`.
     """
-    gated = code == RELU
-    chunk = rows if gated else _chunk_rows(rows, fan_in)
-    mode = GATE if gated else 0
+    mode = 0
+    if code == RELU:
+        mode = GATE
+    elif code == TANH:
+        mode = TANH_SLOPE
+    elif code == SIGMOID:
+        mode = SIGMOID_SLOPE
+    chunk = rows if mode else _chunk_rows(rows, fan_in)
     for i in range(0, rows, max(chunk, 1)):
         here = min(chunk, rows - i)
         to = dx + i * fan_in
@@ -222,7 +227,7 @@ def layer_backward_inputs(
             packed_product(rows_d, fan_out, wt, height, dx, by, to, fan_in, spare, mode, here, fan_out, fan_in)
         else:
             product(rows_d, fan_out, 1, wt, fan_in, dx, 0, by, to, fan_in, mode, here, fan_out, fan_in)
-        if code != IDENTITY and not gated:
+        if code != IDENTITY and not mode:
             multiply_derivative(code, by, to, here, fan_in)
 
 

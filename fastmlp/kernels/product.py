@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from fastmlp.kernels.arithmetic import maximum, where
+from fastmlp.kernels.arithmetic import fma, maximum, where
 from fastmlp.kernels.jit import Int, Pointer, kernel
 from fastmlp.kernels.pointer import local
 from fastmlp.kernels.tile import (
@@ -22,7 +22,7 @@ from fastmlp.kernels.tile import (
 )
 
 # What a product does beside multiplying.
-START, RELU, GATE = 1, 2, 4
+START, RELU, GATE, TANH_SLOPE, SIGMOID_SLOPE = 1, 2, 4, 8, 16
 
 TALL, MIDDLE = ROWS, 4
 HALF = TALL * 2 // 3  # a single register's width wants more rows in flight than MIDDLE (8-16-1: 4.6, not 4.8 us)
@@ -81,6 +81,12 @@ def _tile_product(rows: int, vectors: int, masked: bool) -> Callable[..., Any]:
                 acc = maximum(acc, 0.0)
             elif mode & GATE:
                 acc = where(load(gate, out_row, rows, vectors, valid) > 0.0, acc, 0.0)
+            elif mode & TANH_SLOPE:
+                a = load(gate, out_row, rows, vectors, valid)
+                acc = acc * fma(0.0 - a, a, 1.0)
+            elif mode & SIGMOID_SLOPE:
+                a = load(gate, out_row, rows, vectors, valid)
+                acc = acc * (a * (1.0 - a))
             store(acc, out, out_row, valid)
             x = x + rows * x_row
             start = start + rows * start_row
@@ -180,7 +186,8 @@ def product(
 
     x[i, p] lies at ``x + i * x_row + p * x_step``, w[p, j] at ``w + p * w_step + j``, out[i, j] at ``out + i * out_row + j``,
     start[i, j] at ``start + i * start_row + j``: a bias, with start_row = 0, or what out holds. ``mode`` is a sum of START
-    (else start counts as 0), and RELU (take max(., 0), NaN kept) or GATE (keep where gate[i, j] > 0, gate laid out as out is).
+    (else start counts as 0), and one of RELU (take max(., 0), NaN kept), GATE (keep where gate[i, j] > 0), TANH_SLOPE and
+    SIGMOID_SLOPE (multiply by 1 - gate[i, j]**2, by gate[i, j] * (1 - gate[i, j])); gate is laid out as out is.
     Each element is one chain of fused multiply-adds in the order of p, whatever the tile.
     """
     half = lanes(x)
