@@ -120,7 +120,7 @@ class Workspace:
         plan[at.P_AT] = place(packed * self.sizes[-1])
         plan[at.SPARE_ROW] = spare_room(1, widest)
         plan[at.SPARE_AT] = place(rows * int(plan[at.SPARE_ROW]))
-        plan[at.STRIP_SIZE] = TALL * -(-widest // PADDING) * PADDING
+        plan[at.STRIP_SIZE] = max(TALL, 2 * VECTOR_BYTES // self.dtype.itemsize) * -(-widest // PADDING) * PADDING
         plan[at.STRIP_AT] = place(threads * int(plan[at.STRIP_SIZE]))
         for record in records:
             fan_in, fan_out = int(record[at.FAN_IN]), int(record[at.FAN_OUT])

@@ -121,19 +121,46 @@ def _weighted_sum(x: Pointer, d: Pointer, dw: Pointer, rows: Int, fan_in: Int, c
 
 @kernel
 def layer_backward_weights(
-    x: Pointer, d: Pointer, dw: Pointer, rows: Int, fan_in: Int, fan_out: Int, lower: Int, upper: Int, add: Int
+    x: Pointer,
+    d: Pointer,
+    dw: Pointer,
+    spare: Pointer,
+    room: Int,
+    rows: Int,
+    fan_in: Int,
+    fan_out: Int,
+    lower: Int,
+    upper: Int,
+    add: Int,
 ) -> None:
     """dw = x.T @ d, or dw += x.T @ d if `add`: x (rows, fan_in), d (rows, fan_out), dw (fan_in, fan_out).
 
-    Only dw's rows from `lower` to `upper` are computed, for the threads to share the rest.
+    Only dw's rows from `lower` to `upper` are computed, for the threads to share the rest. `spare` has room for `room` numbers.
     """
-    mode = START if add else 0
+    step = lanes(x)
     x = x + lower
     dw = dw + lower * fan_out
     here = upper - lower
     if fan_out == 1:
         _weighted_sum(x, d, dw, rows, fan_in, here, add)
+    elif fan_out <= TALL and fan_in >= 4 * step and room >= 2 * step * fan_in:
+        # Few outputs fill a part of a register: the transposed product has whole ones (256 by 6: a third of the time).
+        product(d, 1, fan_out, x, fan_in, d, 0, d, spare, here, 0, fan_out, rows, here)
+        i = 0
+        while i + step <= here:
+            for j in range(0, fan_out, step):
+                square = transposed(load_square(spare + (j * here + i), here, None))
+                to = dw + (i * fan_out + j)
+                if add:
+                    square = square + load_square(to, fan_out, fan_out - j)
+                store(square, to, fan_out, fan_out - j)
+            i += step
+        while i < here:
+            for j in range(fan_out):
+                dw[i * fan_out + j] = spare[j * here + i] + (dw[i * fan_out + j] if add else 0.0)
+            i += 1
     else:
+        mode = START if add else 0
         product(x, 1, fan_in, d, fan_out, dw, fan_out, dw, dw, fan_out, mode, here, rows, fan_out)
 
 
@@ -307,7 +334,8 @@ def dense_backward_weights(x: Any, d: Any, dw: Any) -> int:
     fan_out = d.shape[1]
     if d.shape[0] != rows or dw.shape != (fan_in, fan_out) or fan_in == 0 or fan_out == 0:
         return 1
-    layer_backward_weights(pointer(x), pointer(d), pointer(dw), rows, fan_in, fan_out, 0, fan_in, 0)
+    to = pointer(dw)
+    layer_backward_weights(pointer(x), pointer(d), to, to, 0, rows, fan_in, fan_out, 0, fan_in, 0)
     return 0
 
 
