@@ -12,7 +12,7 @@ from fastmlp.kernels.activation import IDENTITY, RELU, SIGMOID, SOFTMAX, TANH, a
 from fastmlp.kernels.arithmetic import fma, sum_lanes, sum_rows, total, transposed
 from fastmlp.kernels.jit import Float, Int, Pointer, entry, inlined, kernel
 from fastmlp.kernels.pointer import pointer
-from fastmlp.kernels.product import GATE, SIGMOID_SLOPE, START, TALL, TANH_SLOPE, packed_product, product
+from fastmlp.kernels.product import GATE, MIDDLE, SIGMOID_SLOPE, START, TALL, TANH_SLOPE, packed_product, product
 from fastmlp.kernels.product import RELU as CLIP
 from fastmlp.kernels.tile import lanes, load, load_square, outer_add, splat, store
 
@@ -135,33 +135,59 @@ def layer_backward_weights(
 ) -> None:
     """dw = x.T @ d, or dw += x.T @ d if `add`: x (rows, fan_in), d (rows, fan_out), dw (fan_in, fan_out).
 
-    Only dw's rows from `lower` to `upper` are computed, for the threads to share the rest. `spare` has room for `room` numbers.
+    Only dw's rows from `lower` to `upper` are computed, for the threads to share the rest. `spare` is scratch for
+    ``2 * lanes * fan_in`` numbers if `room`.
     """
-    step = lanes(x)
     x = x + lower
     dw = dw + lower * fan_out
     here = upper - lower
     if fan_out == 1:
         _weighted_sum(x, d, dw, rows, fan_in, here, add)
-    elif fan_out <= TALL and fan_in >= 4 * step and room >= 2 * step * fan_in:
-        # Few outputs fill a part of a register: the transposed product has whole ones (256 by 6: a third of the time).
-        product(d, 1, fan_out, x, fan_in, d, 0, d, spare, here, 0, fan_out, rows, here)
-        i = 0
-        while i + step <= here:
-            for j in range(0, fan_out, step):
-                square = transposed(load_square(spare + (j * here + i), here, None))
-                to = dw + (i * fan_out + j)
-                if add:
-                    square = square + load_square(to, fan_out, fan_out - j)
-                store(square, to, fan_out, fan_out - j)
-            i += step
-        while i < here:
-            for j in range(fan_out):
-                dw[i * fan_out + j] = spare[j * here + i] + (dw[i * fan_out + j] if add else 0.0)
-            i += 1
-    else:
+        return
+    step = lanes(x)
+    wide = 2 * step
+    # A few columns beyond whole tiles fill a part of a register: their transposed product has whole ones (256 by 6: a third of
+    # the time). Each multiply-add of a tile of one register waits for a load of its own, half a cycle.
+    few = fan_out % wide
+    if room == 0 or few > TALL or -(-few // MIDDLE) * MIDDLE * -(-fan_in // wide) * 2 > fan_in:
+        few = 0
+    if few < fan_out:
         mode = START if add else 0
-        product(x, 1, fan_in, d, fan_out, dw, fan_out, dw, dw, fan_out, mode, here, rows, fan_out)
+        product(x, 1, fan_in, d, fan_out, dw, fan_out, dw, dw, fan_out, mode, here, rows, fan_out - few)
+    if few:
+        last = fan_out - few
+        _few_columns(x, d + last, dw + last, spare, rows, fan_in, fan_out, few, here, add)
+
+
+@kernel
+def _few_columns(
+    x: Pointer,
+    d: Pointer,
+    dw: Pointer,
+    spare: Pointer,
+    rows: Int,
+    fan_in: Int,
+    fan_out: Int,
+    few: Int,
+    here: Int,
+    add: Int,
+) -> None:
+    """`few` columns of `layer_backward_weights`, `here` rows of them, by way of their transpose in `spare`."""
+    step = lanes(x)
+    product(d, 1, fan_out, x, fan_in, d, 0, d, spare, here, 0, few, rows, here)
+    i = 0
+    while i + step <= here:
+        for j in range(0, few, step):
+            square = transposed(load_square(spare + (j * here + i), here, None))
+            to = dw + (i * fan_out + j)
+            if add:
+                square = square + load_square(to, fan_out, few - j)
+            store(square, to, fan_out, few - j)
+        i += step
+    while i < here:
+        for j in range(few):
+            dw[i * fan_out + j] = spare[j * here + i] + (dw[i * fan_out + j] if add else 0.0)
+        i += 1
 
 
 @kernel

@@ -221,7 +221,7 @@ def backward_weights(
             )
         else:
             lower, upper = _share(fan_in, 4, me, threads)
-            layer_backward_weights(x, d, dw, strip, plan[STRIP_SIZE], rows, fan_in, fan_out, lower, upper, add)
+            layer_backward_weights(x, d, dw, strip, 1, rows, fan_in, fan_out, lower, upper, add)
         biases = index % threads == me
         if biases:
             layer_backward_biases(d, grads + b, rows, fan_out, add)
