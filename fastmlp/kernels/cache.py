@@ -19,6 +19,7 @@ import llvmlite
 import numba
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+from numba.core.runtime import rtsys
 
 from fastmlp.kernels.tile import FEATURES
 
@@ -109,7 +110,12 @@ class PackageCache(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
-            return super().load_overload(sig, target_context)
+            # Numba's own first loads all that a compilation may need, for 0.1 s (0.25 s where SciPy is installed, which it
+            # imports); finished code needs no more than the runtime. The compiler loads the rest itself, after a miss.
+            rtsys.initialize(target_context)
+            with self._guard_against_spurious_io_errors():
+                return self._load_overload(sig, target_context)
+            return None
         except Exception:  # a damaged file raises anything that unpickling can raise
             self._forget()
             return None

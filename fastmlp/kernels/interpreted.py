@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numba import extending
 from numba.core import config
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray  # takes 9 ms to import
 
 INTERPRETED = bool(config.DISABLE_JIT)
 VECTOR_BYTES = 64  # any size would do: only the order of a sum across lanes depends on it
 
-Array = NDArray[Any]
+Array: TypeAlias = "NDArray[Any]"
 
 
 def intrinsic(*define: Callable[..., Any], **options: Any) -> Any:

@@ -14,6 +14,7 @@ import inspect
 import signal
 from _thread import interrupt_main
 from collections.abc import Callable
+from functools import cached_property
 from threading import RLock, Timer, current_thread, main_thread
 from traceback import print_exc
 from typing import Any, TypeVar
@@ -63,12 +64,15 @@ class Kernel:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
-        parameters = inspect.signature(function, eval_str=True)
-        self.names = list(parameters.parameters)
+        self.names = function.__code__.co_varnames[: function.__code__.co_argcount]
         self.marks = [function.__annotations__[name] for name in self.names]
         self.result = function.__annotations__.get("return")
-        self.dispatcher: Any = entry(function)
         self.addresses: dict[types.Float, int] = {}
+
+    @cached_property
+    def dispatcher(self) -> Any:
+        # Not made at import: for all kernels that takes 6 ms, and a network needs half of them.
+        return entry(self.function)
 
     def signature(self, dtype: types.Float) -> Any:
         kinds = {
@@ -85,7 +89,7 @@ class Kernel:
 
     def identity(self, dtype: types.Float) -> int:
         """A number that names this kernel at this dtype: the same in each process, another for another signature."""
-        name = f"{self.function.__module__}.{self.function.__qualname__}{self.signature(dtype)}"
+        name = f"{self.function.__module__}.{self.function.__qualname__}{self.marks}{self.result}{dtype}"
         return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") >> 1
 
     def address(self, dtype: types.Float) -> int:
