@@ -1,34 +1,19 @@
-"""Model: a multilayer perceptron. It validates, owns the buffers and calls the kernels; it does no arithmetic."""
+"""Model: a multilayer perceptron, as users see it. It validates; its `Engine` owns the buffers and calls the kernels."""
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp import threads, validation
+from fastmlp import validation
 from fastmlp.activations import ACTIVATIONS
+from fastmlp.engine import Engine
 from fastmlp.history import History
 from fastmlp.initialisation import INITS, initialise
-from fastmlp.kernels import plan as at
-from fastmlp.kernels import train as kernels
 from fastmlp.kernels.loss import CROSS_ENTROPY, CROSS_ENTROPY_ROWS
-from fastmlp.kernels.update import HYPER
 from fastmlp.losses import LOSSES
-from fastmlp.optimizers import SGD, Optimizer
-from fastmlp.workspace import Workspace, aligned
-
-# Work of one compiled call of `fit`, in multiply-adds: a tenth of a second or so, after which Ctrl-C and printing get their
-# turn. A step's own overhead, and each parameter's update from memory, count as so many.
-CALL_TURN, STEP_COST, UPDATE_COST = 1 << 32, 5000, 64
-NO_STATE = np.zeros(at.STATE, np.int64)
-OWN = {"_space", "_store", "_lock", "_hyper", "_hyper_of"}  # what a copy makes for itself
-
-
-@lru_cache(maxsize=64)
-def _sgd(lr: float) -> SGD:
-    return SGD(lr)
+from fastmlp.optimizers import Optimizer, choose
 
 
 class Gradients(NamedTuple):
@@ -154,51 +139,31 @@ class Model:
         self.loss_name = validation.choice("loss", loss, LOSSES)
         self.activations = validation.activations(activations, len(sizes) - 1, self.loss_name)
         self.dtype = dtype
-        self._optimizer: type[Optimizer] = SGD
-        self._moments = np.zeros(1, self.dtype)
-        self._steps = 0
-        self._allocate()
-
-    def _allocate(self) -> None:
-        self._space = Workspace(self.sizes, self.activations, LOSSES[self.loss_name].code, self.dtype)
-        self._store = aligned(self._space.padded, self.dtype)
-        self._params = self._store[: self._space.parameters]
-        self._hyper_of: Optimizer | None = None
-        self._hyper = np.zeros(0)
-        self._lock = threads.Turn()
+        self._code = LOSSES[self.loss_name].code
+        self._engine = Engine(sizes, self.activations, self._code, dtype)
 
     def __getstate__(self) -> dict[str, Any]:
-        with self._lock:
-            state = {name: value for name, value in self.__dict__.items() if name not in OWN}
-            return state | {"_params": self._params.copy(), "_moments": self._moments.copy()}
+        return self.__dict__ | {"_engine": self._engine.save()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        params = self._params
-        self._allocate()
-        self._params[...] = params
+        self._engine = Engine(self.sizes, self.activations, self._code, self.dtype)
+        self._engine.restore(state["_engine"])
 
     @property
     def params(self) -> np.ndarray:
         """All parameters, W1 b1 W2 b2 ..., as one (n,) vector that may be written to."""
-        return self._params
+        return self._engine.params
 
     @property
     def weights(self) -> list[np.ndarray]:
         """Each layer's (fan_in, fan_out) weights, views of `params`."""
-        return self._views(self._params)[0]
+        return self._engine.views(self._engine.params)[0]
 
     @property
     def biases(self) -> list[np.ndarray]:
         """Each layer's (1, fan_out) biases, views of `params`."""
-        return self._views(self._params)[1]
-
-    def _views(self, flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        weights, biases = [], []
-        for (w, b), (fan_in, fan_out) in zip(self._space.offsets, pairwise(self.sizes), strict=True):
-            weights.append(flat[w:b].reshape(fan_in, fan_out))
-            biases.append(flat[b : b + fan_out].reshape(1, fan_out))
-        return weights, biases
+        return self._engine.views(self._engine.params)[1]
 
     def fit(
         self,
@@ -255,22 +220,19 @@ class Model:
         batch = samples if batch_size is None else min(validation.count("batch_size", batch_size), samples)
         verbose = validation.count("verbose", verbose, 0)
         shuffle = validation.flag("shuffle", shuffle) and batch < samples
-        chosen = self._choose(lr, optimizer)
-        order = np.arange(samples) if shuffle else NO_STATE
-        state = np.zeros(at.STATE, np.int64)
-        if shuffle or rng is not None:
-            state[at.RANDOM] = validation.generator(rng).integers(-(2**63), 2**63)
+        chosen = choose(lr, optimizer)
+        order = np.arange(samples) if shuffle else None
+        seed = int(validation.generator(rng).integers(-(2**63), 2**63)) if shuffle or rng is not None else 0
         losses = np.zeros(epochs)
         printed = 0
 
-        def look() -> None:
+        def look(done: int) -> None:
             nonlocal printed
-            while verbose and printed < state[at.EPOCH]:
+            while verbose and printed < done:
                 print(f"Epoch {printed}, Loss: {losses[printed]:.4f}")
                 printed += verbose
 
-        with self._lock:
-            self._train(X, y, code, chosen, batch, order, state, losses, look)
+        self._engine.train(X, y, code, chosen, batch, order, seed, losses, look)
         return History(epoch=range(epochs), loss=losses)
 
     def step(self, X: Any, y: Any, lr: float | None = None, optimizer: Optimizer | None = None) -> float:
@@ -282,83 +244,51 @@ class Model:
             The loss before the update.
         """
         X, y, code = self._data(X, y)
-        chosen = self._choose(lr, optimizer)
-        state, losses = np.zeros(at.STATE, np.int64), np.zeros(1)
-        with self._lock:
-            self._train(X, y, code, chosen, len(X), NO_STATE, state, losses, None)
-        return losses.item()
+        return self._engine.step(X, y, code, choose(lr, optimizer))
 
-    def _train(
-        self,
-        X: np.ndarray,
-        y: np.ndarray,
-        code: int,
-        optimizer: Optimizer,
-        batch: int,
-        order: np.ndarray,
-        state: np.ndarray,
-        losses: np.ndarray,
-        look: Callable[[], None] | None,
-    ) -> None:
-        """Run the epochs that `losses` has room for, shuffled if `order` holds all rows, and `look` in between."""
-        space, samples, epochs = self._space, len(X), len(losses)
-        work = 3 * batch * space.parameters
-        steps = epochs * -(-samples // batch)
-        narrow = space.narrow(batch, code)
-        shares = 1 if narrow else threads.share(batch, work, steps)
-        hyper = self._prepare(optimizer, code, batch, y.shape[1], narrow, shares)
-        plan = space.plan
-        plan[at.SAMPLES : at.EPOCHS + 1] = samples, batch, epochs
-        plan[at.SHUFFLE : at.NARROW + 1] = order is not NO_STATE, narrow
-        state[at.STEP] = self._steps
-        data = plan, hyper, self._store, self._moments, space.buffer, X, y, order, state, losses
-        try:
-            if shares > 1:
-                threads.run(lambda me: kernels.train(*data, steps, me, shares), shares, state, look or (lambda: None))
-            while state[at.EPOCH] < epochs:
-                kernels.train(*data, CALL_TURN // (work + STEP_COST + UPDATE_COST * space.parameters) + 1, 0, 1)
-                if look is not None:
-                    look()
-        except BaseException:
-            kernels.count_subnormals()
-            raise
-        finally:
-            self._steps = int(state[at.STEP])
-
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any, out: Any = None) -> np.ndarray:
         """The output activations.
 
         Parameters
         ----------
         X : (rows, sizes[0]) array
+        out : (rows, sizes[-1]) array or None
+            Where to write them, instead of to a new array: C-contiguous, of the model's dtype, and apart from X and `params`.
 
         Returns
         -------
         (rows, sizes[-1]) array of the model's dtype
+            `out` if it was given.
 
         Raises
         ------
         ValueError, TypeError
-            If X has another shape or does not hold real numbers.
+            If X has another shape or does not hold real numbers, or `out` is not such an array.
+
+        Examples
+        --------
+        >>> import numpy as np, fastmlp
+        >>> model = fastmlp.Model.from_weights([np.array([[2.0], [3.0]])], [np.array([1.0])])
+        >>> out = np.empty((1, 1))
+        >>> model.predict([[10.0, 100.0]], out=out) is out
+        True
         """
-        X = validation.features(X, self.sizes[0], self.dtype)
-        space = self._space
-        out = np.empty((len(X), self.sizes[-1]), self.dtype)
-        with self._lock:
-            space.reserve(len(X))
-            kernels.predict(space.plan, self._params, space.buffer, X, out)
+        checked = validation.features(X, self.sizes[0], self.dtype)
+        shape = len(checked), self.sizes[-1]
+        if out is None:
+            out = to = np.empty(shape, self.dtype)
+        else:
+            to = validation.output(out, X, self._engine.params, shape)
+        self._engine.predict(checked, to)
         return out
 
-    def forward(self, X: Any) -> np.ndarray:
+    def forward(self, X: Any, out: Any = None) -> np.ndarray:
         """`predict`, under the name that goes with `backward`."""
-        return self.predict(X)
+        return self.predict(X, out)
 
     def loss(self, X: Any, y: Any) -> float:
         """The mean loss over the rows of X, by the formula in `fastmlp.losses.LOSSES`; arguments and errors as for `fit`."""
-        X, y, code = self._data(X, y)
-        with self._lock:
-            self._prepare(None, code, len(X), y.shape[1])
-            return kernels.evaluate_loss(self._space.plan, self._params, self._space.buffer, X, y)
+        return self._engine.loss(*self._data(X, y))
 
     def backward(self, X: Any, y: Any) -> Gradients:
         """The mean loss over the rows of X and its gradients; arguments and errors as for `fit`.
@@ -371,7 +301,7 @@ class Model:
         Gradients(loss=1.0, weights=[array([[6.]])], biases=[array([[2.]])], inputs=array([[4.]]))
         """
         loss, flat, inputs = self._gradient(X, y, True)
-        return Gradients(loss, *self._views(flat), inputs)
+        return Gradients(loss, *self._engine.views(flat), inputs)
 
     def gradient(self, X: Any, y: Any) -> tuple[float, np.ndarray]:
         """The mean loss over the rows of X and its gradient as one vector, laid out as `params`.
@@ -382,15 +312,9 @@ class Model:
 
     def _gradient(self, X: Any, y: Any, inputs: bool) -> tuple[float, np.ndarray, np.ndarray]:
         X, y, code = self._data(X, y)
-        flat = np.empty_like(self._params)
+        flat = np.empty_like(self._engine.params)
         dx = np.empty(X.shape if inputs else (1, 1), self.dtype)
-        with self._lock:
-            hyper = self._prepare(None, code, len(X), y.shape[1])
-            buffer = self._space.buffer
-            loss = kernels.evaluate_gradient(
-                self._space.plan, hyper, self._params, buffer, X, y, NO_STATE, flat, dx, int(inputs)
-            )
-        return loss, flat, dx
+        return self._engine.gradient(X, y, code, flat, dx, inputs), flat, dx
 
     def apply_gradient(self, g: Any, lr: float | None = None, optimizer: Optimizer | None = None) -> None:
         """One update from a gradient laid out as `params`, as `fit` would make it.
@@ -401,55 +325,17 @@ class Model:
             If g has another shape or does not hold real numbers, or as for `fit`.
         """
         gradient = validation.numbers("g", g)
-        if gradient.shape != self._params.shape:
-            raise ValueError(f"g must have shape {self._params.shape}, got {gradient.shape}")
-        chosen = self._choose(lr, optimizer)
-        with self._lock:
-            hyper = self._prepare(chosen, LOSSES[self.loss_name].code, 1, 1)
-            self._steps += 1
-            start = self._space.plan[at.GRADIENT_AT]
-            own = self._space.buffer[start : start + self._space.padded]
-            own[: gradient.size] = gradient
-            kernels.apply_gradient(self._space.plan, hyper, self._store, self._moments, own, self._steps)
+        if gradient.shape != self.params.shape:
+            raise ValueError(f"g must have shape {self.params.shape}, got {gradient.shape}")
+        self._engine.apply(gradient, choose(lr, optimizer))
 
     def _data(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, int]:
         """X and y as the kernels read them, and the loss's code for such a y."""
         X = validation.features(X, self.sizes[0], self.dtype)
         y = validation.targets(y, len(X), self.sizes[-1], self.loss_name, self.dtype)
-        code = LOSSES[self.loss_name].code
-        if code == CROSS_ENTROPY and y.shape[1] == self.sizes[-1]:
-            code = CROSS_ENTROPY_ROWS
-        return X, y, code
-
-    @staticmethod
-    def _choose(lr: float | None, optimizer: Optimizer | None) -> Optimizer:
-        if optimizer is None:
-            # Made once: checking its settings takes longer than a small net's step.
-            return _sgd(lr) if type(lr) is float else SGD() if lr is None else SGD(lr)
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"optimizer must be a fastmlp.SGD or fastmlp.Adam, got {optimizer!r}")
-        if lr is not None:
-            raise ValueError(f"lr={lr!r} must not be given together with optimizer={optimizer!r}, which has its own")
-        return optimizer
-
-    def _prepare(
-        self, optimizer: Optimizer | None, code: int, rows: int, targets: int, narrow: bool = False, shares: int = 1
-    ) -> np.ndarray:
-        """Set the plan, the work buffer and the optimiser's memory up for a call; its settings, for the kernels."""
-        self._space.reserve(rows, narrow, shares)
-        self._space.plan[at.LOSS] = code
-        self._space.plan[at.TARGETS] = targets
-        if optimizer is None:
-            return np.zeros(HYPER + self._space.partials)
-        self._space.plan[at.OPTIMIZER] = optimizer.code
-        if type(optimizer) is not self._optimizer:
-            self._optimizer, self._steps = type(optimizer), 0
-            self._moments = np.zeros(1, self.dtype)
-        if len(self._moments) < optimizer.moments * self._space.padded:
-            self._moments = aligned(optimizer.moments * self._space.padded, self.dtype)
-        if optimizer is not self._hyper_of or len(self._hyper) < HYPER + self._space.partials:
-            self._hyper_of, self._hyper = optimizer, optimizer.hyper(self._space.partials)
-        return self._hyper
+        if self._code == CROSS_ENTROPY and y.shape[1] == self.sizes[-1]:
+            return X, y, CROSS_ENTROPY_ROWS
+        return X, y, self._code
 
     def summary(self) -> str:
         """A table of the layers: shape, activation, parameters, bytes."""
@@ -458,7 +344,7 @@ class Model:
             parameters = (fan_in + 1) * fan_out
             size = parameters * self.dtype.itemsize
             rows.append((str(index + 1), f"{fan_in} -> {fan_out}", self.activations[index], f"{parameters:,}", f"{size:,}"))
-        rows.append(("total", "", "", f"{self._params.size:,}", f"{self._params.nbytes:,}"))
+        rows.append(("total", "", "", f"{self.params.size:,}", f"{self.params.nbytes:,}"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = []
         for row in rows:
@@ -469,4 +355,4 @@ class Model:
     def __repr__(self) -> str:
         layers = "-".join(map(str, self.sizes))
         names = ", ".join(self.activations)
-        return f"Model({layers}, {names}; {self.loss_name}, {self.dtype}, {self._params.size:,} parameters)"
+        return f"Model({layers}, {names}; {self.loss_name}, {self.dtype}, {self.params.size:,} parameters)"

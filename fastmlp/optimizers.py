@@ -2,7 +2,8 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from functools import lru_cache
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -34,9 +35,9 @@ class Optimizer(ABC):
     def moments(self) -> int:
         """How many vectors of the parameters' length the optimiser keeps."""
 
-    def hyper(self, room: int = 0) -> np.ndarray:
-        """The settings, where the kernels look for them, and room for more numbers behind them."""
-        values = np.zeros(codes.HYPER + room)
+    def hyper(self) -> np.ndarray:
+        """The settings, where the kernels look for them."""
+        values = np.zeros(codes.HYPER)
         for field in fields(self):
             values[getattr(codes, field.name.upper())] = getattr(self, field.name)
         return values
@@ -145,3 +146,25 @@ class Adam(Optimizer):
     @property
     def moments(self) -> int:
         return 2
+
+
+DEFAULT = SGD()
+
+
+@lru_cache(maxsize=64)
+def _sgd(lr: float) -> SGD:
+    return SGD(lr)
+
+
+def choose(lr: Any, optimizer: Any) -> Optimizer:
+    """The optimiser that the arguments of `Model.fit` stand for."""
+    if optimizer is None:
+        if lr is None:
+            return DEFAULT
+        # Made once: checking its settings takes longer than a small net's step. Not so for other types: True would find 1.0's.
+        return _sgd(lr) if type(lr) is float else SGD(lr)
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer must be a fastmlp.SGD or fastmlp.Adam, got {optimizer!r}")
+    if lr is not None:
+        raise ValueError(f"lr={lr!r} must not be given together with optimizer={optimizer!r}, which has its own")
+    return optimizer

@@ -93,9 +93,14 @@ def set_num_threads(n: int | None) -> None:
     _chosen = None if n is None else validation.count("n", n)
 
 
+def pays(work: int, calls: int) -> bool:
+    """Whether `calls` steps of `work` multiply-adds each are worth a second thread."""
+    return work >= STEP_WORK and work * calls >= CALL_WORK
+
+
 def share(rows: int, work: int, calls: int) -> int:
     """How many threads pay for `calls` steps of `work` multiply-adds over `rows` rows each."""
-    if work < STEP_WORK or work * calls < CALL_WORK:
+    if not pays(work, calls):
         return 1
     return max(min(get_num_threads(), rows // THREAD_ROWS), 1)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import reference
 
-from fastmlp import SGD, Adam, Model
+from fastmlp import SGD, Adam, Model, validation
 
 pytestmark = pytest.mark.small
 EITHER = (TypeError, ValueError)
@@ -283,6 +283,113 @@ def test_gradients_refused(g, kind, said):
     unchanged(model, kept, "mse")
 
 
+# ---- places for the outputs ------------------------------------------------------------------------------------------
+
+
+def read_only(x):
+    x = x.astype(float)
+    x.flags.writeable = False
+    return x
+
+
+def outside(shape, dtype=float):
+    return np.zeros(shape, dtype)
+
+
+BAD_OUT = {
+    "a list": ([[0.0, 0.0]] * 4, TypeError, "list"),
+    "a number": (1.0, TypeError, "float"),
+    "few rows": (outside((3, 2)), ValueError, "(3, 2)"),
+    "one axis": (outside(8), ValueError, "(8,)"),
+    "more columns": (outside((4, 3)), ValueError, "(4, 3)"),
+    "float32": (outside((4, 2), "f4"), ValueError, "float32"),
+    "integers": (outside((4, 2), int), ValueError, "int64"),
+    "other byte order": (outside((4, 2), np.dtype(float).newbyteorder()), ValueError, "(4, 2)"),
+    "strided": (outside((4, 3))[:, :2], ValueError, "C-contiguous"),
+    "read-only": (read_only(outside((4, 2))), ValueError, "read-only"),
+    "unaligned": (np.frombuffer(bytearray(65), np.uint8)[1:].view(float).reshape(4, 2), ValueError, "aligned"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_OUT)
+@pytest.mark.parametrize("method", ["predict", "forward"])
+def test_outputs_refused(name, method):
+    out, kind, *said = BAD_OUT[name]
+    model, kept = trained("mse")
+    X, _ = data("mse")
+    refused(kind, lambda: getattr(model, method)(X, out=out), "out", "float64", "(4, 2)", *said)
+    unchanged(model, kept, "mse")
+
+
+def test_outputs_over_what_they_come_from_are_refused():
+    model = Model([2, 2], ["identity"], rng=0)
+    X = np.arange(12.0).reshape(6, 2)
+    kept, params = X.copy(), model.params.copy()
+    for out, given, said in (
+        (X, X, "X"),
+        (X[:3], X[2:5], "X"),
+        (X[:3], X[::2], "X"),
+        (model.params[:2].reshape(1, 2), X[:1], "parameters"),
+        (model.weights[0], X[:2], "parameters"),
+    ):
+        refused(ValueError, lambda out=out, given=given: model.predict(given, out=out), "out", said)
+    np.testing.assert_array_equal(X, kept)
+    np.testing.assert_array_equal(model.params, params)
+
+
+def test_outputs_go_where_they_are_asked(dtype):
+    model = Model([3, 40, 4], "tanh", dtype=dtype, rng=0)
+    whole = np.zeros((20, 4), dtype)
+    for rows in (1, 7, 13):
+        X = np.random.default_rng(rows).standard_normal((rows, 3))
+        for given in (X, X.astype(dtype), X.tolist(), np.asfortranarray(X)):
+            want = model.predict(given)
+            for out in (np.full((rows, 4), 9, dtype), whole[2 : 2 + rows]):
+                assert model.predict(given, out=out) is out
+                np.testing.assert_array_equal(out, want)
+                out[...] = 0
+                assert model.forward(given, out) is out
+                np.testing.assert_array_equal(out, want)
+    assert not whole[:2].any()
+    assert not whole[15:].any()
+
+
+def test_outputs_next_to_their_inputs_in_one_array():
+    both = np.arange(18.0).reshape(6, 3)
+    model = Model([3, 3], ["identity"], rng=0)
+    want = model.predict(both[::2])
+    np.testing.assert_array_equal(model.predict(both[::2], out=both[1:2].repeat(3, axis=0)), want)
+    assert (model.predict(both[:3], out=both[3:]) == both[3:]).all()
+
+
+# ---- ranges ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["b1", "i1", "i8", "u1", "u8", ">i4", "f2", "f4", "f8", ">f8", "g"])
+@pytest.mark.parametrize("count", [5, 200])
+def test_within_a_range(kind, count):
+    signed, real = kind[-2:-1] == "i", kind[-2:-1] == "f" or kind == "g"
+    for most in (0, 1, 127, 128, 255, 299):
+        good = np.zeros(count, kind)
+        good[1] = min(most, 1 if kind == "b1" else 127)
+        assert validation.within(good, most)
+        assert validation.within(good.reshape(-1, 5)[:, ::2], most)
+        bad = [-1] if signed else [-1, -1e-3, np.nan, np.inf, -np.inf] if real else []
+        bad += [most + 1] if most + 1 <= 127 and kind != "b1" else []
+        for value in bad:
+            array = good.copy()
+            array[-1] = value
+            assert not validation.within(array, most), value
+        if real:
+            array = good.copy()
+            array[-1] = -0.0
+            assert validation.within(array, most)
+            array[0] = -1
+            assert not validation.within(array, most)
+            array[0] = np.nextafter(array.dtype.type(most), array.dtype.type(np.inf))
+            assert not validation.within(array, most)
+
+
 # ---- data that is accepted -------------------------------------------------------------------------------------------
 
 GRID = np.arange(-12, 12).reshape(8, 3)  # exact in every kind below
@@ -292,12 +399,6 @@ def strided(x):
     wide = np.full((2 * len(x), 3 * x.shape[1]), 99.0)
     wide[::2, ::3] = x
     return wide[::2, ::3]
-
-
-def read_only(x):
-    x = x.astype(float)
-    x.flags.writeable = False
-    return x
 
 
 FORMS = {

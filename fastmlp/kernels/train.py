@@ -14,6 +14,7 @@ from fastmlp.kernels.plan import (
     BLOCK,
     CURSOR,
     D_AT,
+    EPOCH,
     FAN_IN,
     FAN_OUT,
     GRADIENT_AT,
@@ -31,7 +32,7 @@ from fastmlp.kernels.plan import (
     STOP,
     TARGETS,
 )
-from fastmlp.kernels.pointer import pointer
+from fastmlp.kernels.pointer import local, pointer
 from fastmlp.kernels.resident import fits, resident_batches
 from fastmlp.kernels.step import forward, gradient
 from fastmlp.kernels.subnormals import FLUSH_AND_ZERO, flush_subnormals, restore_subnormals
@@ -123,6 +124,39 @@ def train(
         threads,
     )
     restore_subnormals(before)
+
+
+@entry
+def step(plan: Any, hyper: Any, params: Any, moments: Any, work: Any, x: Any, y: Any, state: Any) -> float:
+    """`train` for one step from all rows of x; the loss before it.
+
+    Python pays for each argument: 30 ns an array. So what only this step needs is on the stack.
+    """
+    before = flush_subnormals()
+    here = pointer(state)
+    here[CURSOR] = 0
+    here[EPOCH] = 0
+    here[STOP] = 0
+    settings = pointer(hyper)
+    losses = local(settings, 64)
+    losses[0] = 0.0
+    batches(
+        pointer(plan),
+        settings,
+        pointer(params),
+        pointer(moments),
+        pointer(work),
+        pointer(x),
+        pointer(y),
+        here,
+        here,
+        losses,
+        1,
+        0,
+        1,
+    )
+    restore_subnormals(before)
+    return losses[0]
 
 
 @entry
