@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import gc
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
-from numba import float32, float64, from_dtype
+from numba import float32, float64, from_dtype, njit
 from numba.core.errors import TypingError
 
 from fastmlp.kernels import jit
@@ -88,6 +89,32 @@ def test_one_compiled_version_per_dtype() -> None:
             _run_pick(x, size, np.ones(1), 1, np.zeros(2, x.dtype))
     assert set(_kernel_of("_pick").addresses) == {float32, float64}
     assert len(_kernel_of("_pick").dispatcher.overloads) == 2
+
+
+def test_a_helper_is_made_for_who_calls_it() -> None:
+    @inlined
+    def half(x: float) -> float:
+        return x / 2
+
+    @inlined
+    def quarter(x: float) -> float:
+        return half(half(x))
+
+    helper: Any = half
+    assert not {"part", "whole"} & set(vars(helper))
+    assert quarter(8.0) == 2.0
+    assert "part" in vars(helper)
+    assert "whole" not in vars(helper)
+    assert half(8.0) == 4.0
+    assert njit(lambda x: quarter(x) + half(x))(8.0) == 6.0
+
+
+def test_collection_of_garbage_goes_on_after_a_compilation() -> None:
+    for enabled in (False, True):
+        (gc.enable if enabled else gc.disable)()
+        with jit._collect_later():
+            assert not gc.isenabled()
+        assert gc.isenabled() == enabled
 
 
 def test_identity_tells_kernels_and_dtypes_apart() -> None:

@@ -9,11 +9,13 @@ A kernel's annotations are its signature: the names below.
 """
 
 import ctypes
+import gc
 import hashlib
 import inspect
 import signal
 from _thread import interrupt_main
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from threading import RLock, Timer, current_thread, main_thread
 from traceback import print_exc
@@ -45,16 +47,48 @@ _KERNELS: dict[int, tuple["Kernel", types.Float]] = {}
 _LOCK = RLock()
 
 
+class Inlined:
+    """A helper that becomes part of each kernel that calls it.
+
+    To compiled code it is a function without an entry for Python, which would be a tenth of all compilation and is not used; to
+    Python it is one with. Each is made when it is asked for: for all helpers that would take 3 ms of the import.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.__doc__ = function.__doc__
+
+    @cached_property
+    def part(self) -> Any:
+        return njit(**POLICY, no_cpython_wrapper=True)(self.function)
+
+    @cached_property
+    def whole(self) -> Any:
+        return njit(**POLICY)(self.function)
+
+    @property
+    def _numba_type_(self) -> Any:
+        return self.part._numba_type_
+
+    def __call__(self, *args: Any) -> Any:
+        return self.whole(*args)
+
+
 def inlined(function: F) -> F:
     """A helper that becomes part of each kernel that calls it."""
-    compiled: Any = quiet(function) if INTERPRETED else njit(**POLICY)(function)
-    return compiled
+    made: Any = quiet(function) if INTERPRETED else Inlined(function)
+    return made
 
 
 def entry(function: F) -> F:
     """Compile for calls from Python (and from users' own compiled code)."""
-    dispatcher: Any = inlined(function)
-    if not INTERPRETED and cache_folder() is not None:
+    made: Any = quiet(function) if INTERPRETED else _cached(function)
+    return made
+
+
+def _cached(function: Callable[..., Any], **options: bool) -> Any:
+    dispatcher = njit(**POLICY, **options)(function)
+    if cache_folder() is not None:
         dispatcher._cache = PackageCache(function)
     return dispatcher
 
@@ -71,8 +105,7 @@ class Kernel:
 
     @cached_property
     def dispatcher(self) -> Any:
-        # Not made at import: for all kernels that takes 6 ms, and a network needs half of them.
-        return entry(self.function)
+        return _cached(self.function, no_cpython_wrapper=True)
 
     def signature(self, dtype: types.Float) -> Any:
         kinds = {
@@ -96,13 +129,25 @@ class Kernel:
         """The machine address; compiles, or loads from the cache, on the first call."""
         found = self.addresses.get(dtype)
         if found is None:
-            with _LOCK:
+            with _LOCK, _collect_later():
                 kinds = self.signature(dtype).args
                 self.dispatcher.compile(kinds)
                 compiled = self.dispatcher.overloads[kinds]
                 found = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
                 self.addresses[dtype] = found
         return found
+
+
+@contextmanager
+def _collect_later() -> Iterator[None]:
+    """No garbage collection within: a compiler leaves little garbage, and looking for it takes a tenth of its time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)
