@@ -222,7 +222,7 @@ class Model:
         shuffle = validation.flag("shuffle", shuffle) and batch < samples
         chosen = choose(lr, optimizer)
         order = np.arange(samples) if shuffle else None
-        seed = int(validation.generator(rng).integers(-(2**63), 2**63)) if shuffle or rng is not None else 0
+        seed = validation.seed(rng) if shuffle or rng is not None else 0
         losses = np.zeros(epochs)
         printed = 0
 

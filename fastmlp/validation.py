@@ -1,6 +1,7 @@
 """What the public functions accept. Each check names the argument, what came and what was wanted."""
 
 import ctypes
+import os
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from fastmlp.activations import ACTIVATIONS
 from fastmlp.losses import LOSSES
 
 FEW = 32  # numbers that Python checks sooner than NumPy does
+UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 
 
 def real(name: str, value: Any, *, above: float | None = None, least: float | None = None, below: float | None = None) -> float:
@@ -56,6 +58,13 @@ def generator(rng: Any) -> np.random.Generator:
     return np.random.default_rng(count("rng", rng, 0, 2**4096))
 
 
+def seed(rng: Any) -> int:
+    """64 bits that a training's own generator starts from."""
+    if rng is None:
+        return int.from_bytes(os.urandom(8), "little", signed=True)  # NumPy takes 10 us to make a Generator of the same
+    return int(generator(rng).integers(-(2**63), 2**63))
+
+
 def numbers(name: str, value: Any) -> np.ndarray:
     """An array of real numbers, of any dtype."""
     try:
@@ -89,12 +98,13 @@ def _as_writeable(array: np.ndarray) -> np.ndarray:
 
 def features(X: Any, columns: int, dtype: np.dtype) -> np.ndarray:
     """X as a (rows, columns) array of the model's dtype; rows > 0."""
-    array = X if type(X) is np.ndarray and X.dtype == dtype else numbers("X", X)
+    ready = type(X) is np.ndarray and X.dtype == dtype and X.flags.carray  # asked once: a tenth of a small net's prediction
+    array = X if ready else numbers("X", X)
     if array.ndim != 2 or array.shape[1] != columns:
         raise ValueError(f"X must have shape (rows, {columns}), got {array.shape}")
     if len(array) == 0:
         raise ValueError(f"X must have at least one row, got shape {array.shape}")
-    return contiguous(array, dtype)
+    return array if ready else contiguous(array, dtype)
 
 
 def output(out: Any, X: Any, params: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -162,13 +172,15 @@ def within(array: np.ndarray, most: int) -> bool:
                 return False
         return True
     # Read as unsigned integers, numbers below zero, and NaN, are larger than all others: one pass over the data decides.
-    if array.dtype.kind in "iub" and array.dtype.isnative:
-        bits = 8 * array.dtype.itemsize
-        largest = int(array.view(f"u{bits // 8}").max())
-        return largest <= (min(most, 2 ** (bits - 1) - 1) if array.dtype.kind == "i" else most)
-    if array.dtype in (np.float32, np.float64):
-        unsigned = np.dtype(f"u{array.dtype.itemsize}")
-        if array.view(unsigned).max() <= np.array(most, array.dtype).view(unsigned):
+    dtype = array.dtype
+    unsigned = UNSIGNED.get(dtype.itemsize)
+    if unsigned is not None and dtype.isnative:
+        largest = array.view(unsigned).max()
+        if dtype.kind in "bu":
+            return int(largest) <= most
+        if dtype.kind == "i":
+            return int(largest) <= min(most, 2 ** (8 * dtype.itemsize - 1) - 1)
+        if largest <= dtype.type(most).view(unsigned):
             return True
     return bool(((array >= 0) & (array <= most)).all())  # -0.0 is all right
 

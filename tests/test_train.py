@@ -395,12 +395,12 @@ def compiled(work):
         work()
     return [one.data["dispatcher"].py_func.__name__ for _, one in recorder.buffer if one.is_start]
 
-def use(sizes, rows, batch_size, readonly=False):
+def use(sizes, rows, batch_size, readonly=False, optimizer=fastmlp.Adam(), activation="relu"):
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((rows, sizes[0])), rng.standard_normal((rows, sizes[-1]))
     X.flags.writeable = y.flags.writeable = not readonly
-    model = fastmlp.Model(sizes, "relu", rng=0)
-    model.fit(X, y, 2, batch_size, optimizer=fastmlp.Adam(), rng=0)
+    model = fastmlp.Model(sizes, activation, rng=0)
+    model.fit(X, y, 2, batch_size, optimizer=optimizer, rng=0)
     model.step(X, y)
     model.step(X[:6], y[:6])
     model.step(X[:2], y[:2])
@@ -411,7 +411,10 @@ def use(sizes, rows, batch_size, readonly=False):
 # layers, of one unit or several, with columns that fill one register, or more, or leave a remainder.
 kinds = [(2, 2, 1), (1, 1, 1), (2, 3, 2), (8, 64, 1), (300, 100, 50), (450, 33, 170, 1)]
 assert compiled(lambda: [use(sizes, 700, 128) for sizes in kinds]), "nothing is counted: this test would see nothing"
+compiled(lambda: [use(sizes, 700, 128, activation="tanh", optimizer=fastmlp.SGD(0.1, 0.9)) for sizes in kinds])
 for other in (
+    lambda: use((2, 5, 1), 8, 3, optimizer=fastmlp.Adam(0.1, 0.5, 0.5, 1e-3, 0.1)),
+    lambda: use((70, 90, 5), 40, 7, optimizer=fastmlp.SGD(0.2, 0.5, True, 0.1), activation="tanh"),
     lambda: use((5, 2), 1, None),
     lambda: use((1, 1, 1, 1, 1), 9, 2),
     lambda: use((2, 3, 4, 5, 6, 7, 8), 33, 5),
