@@ -16,7 +16,7 @@ from fastmlp.kernels.epoch import begin, end
 from fastmlp.kernels.jit import Doubles, Int, Integers, Pointer, inlined, kernel
 from fastmlp.kernels.loss import BCE, MSE, hard_bce, soft_bce
 from fastmlp.kernels.math import sigmoid, tanh
-from fastmlp.kernels.narrow import pack
+from fastmlp.kernels.narrow import narrow_batches, pack
 from fastmlp.kernels.plan import (
     ACTIVATION,
     BATCH,
@@ -44,7 +44,7 @@ SCRATCH = 16 * VECTOR_BYTES  # bytes
 
 @inlined
 def fits(plan: Any, hyper: Any, step: int) -> bool:
-    """Whether `resident_batches` can train this net so."""
+    """Whether this net can be trained so."""
     hidden = plan + HEADER
     last = hidden + RECORD
     if plan[LAYERS] != 2 or plan[BATCH] > step or plan[OPTIMIZER] != SGD or hyper[MOMENTUM] != 0.0:
@@ -195,12 +195,24 @@ def _resident(rows: int) -> Callable[..., Any]:
 resident_2, resident_4 = _resident(2), _resident(4)
 
 
-@inlined
-def resident_batches(
-    plan: Any, hyper: Any, params: Any, x: Any, y: Any, order: Any, state: Any, losses: Any, count: int
+@kernel
+def small_batches(
+    plan: Integers,
+    hyper: Doubles,
+    params: Pointer,
+    moments: Pointer,
+    work: Pointer,
+    x: Pointer,
+    y: Pointer,
+    order: Integers,
+    state: Integers,
+    losses: Doubles,
+    count: Int,
 ) -> None:
-    """`batches` for a net that `fits`."""
-    if plan[HEADER + FAN_OUT] <= 2:
+    """`batches` with the batch on the lanes, and with all else in registers where that `fits`."""
+    if not fits(plan, hyper, lanes(x)):
+        narrow_batches(plan, hyper, params, moments, work, x, y, order, state, losses, count)
+    elif plan[HEADER + FAN_OUT] <= 2:
         resident_2(plan, hyper, params, x, y, order, state, losses, count)
     else:
         resident_4(plan, hyper, params, x, y, order, state, losses, count)

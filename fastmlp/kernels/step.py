@@ -6,8 +6,6 @@ Every number is computed by one thread in one fixed order, so the bits do not de
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastmlp.kernels.activation import IDENTITY, multiply_derivative, needs_input
 from fastmlp.kernels.dense import (
     few_rows_backward_inputs,
@@ -64,13 +62,15 @@ FEW_ROWS = 4
 NAN = float("nan")
 
 
-@inlined
-def _share(count: int, unit: int, me: int, threads: int) -> Any:
-    """From where to where a thread's share of `count` things goes, in whole units."""
-    if threads == 1:  # four divisions take as long as a small layer
-        return 0, count
-    units = -(-count // unit)
-    return min(me * units // threads * unit, count), min((me + 1) * units // threads * unit, count)
+@kernel
+def share_start(like: Pointer, count: Int, unit: Int, me: Int, threads: Int) -> Int:
+    """Where the `me`-th thread's share of `count` things starts, in whole units; the next one's start is its end.
+
+    A kernel, not an inlined helper: Numba would compile one of these anew for each unit. `like` only tells the dtype.
+    """
+    if threads == 1:  # divisions take as long as a small layer
+        return count if me else 0
+    return min(me * -(-count // unit) // threads * unit, count)
 
 
 @inlined
@@ -90,11 +90,13 @@ def pack_weights(plan: Integers, params: Pointer, work: Pointer, rows: Int, inpu
         w = params + layer[WEIGHTS]
         wt = work + layer[TRANSPOSED_AT]
         if rows >= COPIED_ROWS and layer[PACKED]:
-            lower, upper = _share(fan_in, 1, me, threads)
+            lower = share_start(work, fan_in, 1, me, threads)
+            upper = share_start(work, fan_in, 1, me + 1, threads)
             pack(w + lower * fan_out, work + (layer[PACKED_AT] + lower * 2 * step), upper - lower, fan_out, fan_in)
         if rows > FEW_ROWS and (index > 0 or inputs):
             if layer[STRIPS]:
-                lower, upper = _share(fan_in, 2 * step, me, threads)
+                lower = share_start(work, fan_in, 2 * step, me, threads)
+                upper = share_start(work, fan_in, 2 * step, me + 1, threads)
                 pack_transposed(w, wt, lower, upper, fan_in, fan_out, _whole(fan_out, step))
             elif fan_out > 1:
                 transpose(w, wt, fan_in, fan_out, me, threads)
@@ -214,13 +216,15 @@ def backward_weights(
         own = params + w
         dw = grads + w
         if layer[STRIPS]:
-            lower, upper = _share(fan_in, TALL, me, threads)
+            lower = share_start(work, fan_in, TALL, me, threads)
+            upper = share_start(work, fan_in, TALL, me + 1, threads)
             panels = work + layer[PANELS_AT]
             backward_strips(
                 optimizer, hyper, x, panels, strip, own, first, second, dw, rows, fan_in, fan_out, lower, upper, add, step
             )
         else:
-            lower, upper = _share(fan_in, 4, me, threads)
+            lower = share_start(work, fan_in, 4, me, threads)
+            upper = share_start(work, fan_in, 4, me + 1, threads)
             layer_backward_weights(x, d, dw, strip, 1, rows, fan_in, fan_out, lower, upper, add)
         biases = index % threads == me
         if biases:
@@ -290,7 +294,8 @@ def gradient(
     block = -(-rows // (blocks * CHUNK)) * CHUNK
     for start in range(0, rows, block):
         here = min(block, rows - start)
-        first, stop = _share(here, CHUNK, me, threads)
+        first = share_start(work, here, CHUNK, me, threads)
+        stop = share_start(work, here, CHUNK, me + 1, threads)
         own = stop - first
         at = start + first
         if shuffled:

@@ -7,7 +7,6 @@ from typing import Any
 from fastmlp.kernels.epoch import begin, end
 from fastmlp.kernels.jit import Doubles, Int, Integers, Pointer, entry, kernel
 from fastmlp.kernels.loss import evaluate, from_logits, is_cross_entropy
-from fastmlp.kernels.narrow import narrow_batches
 from fastmlp.kernels.parallel import meet
 from fastmlp.kernels.plan import (
     A_AT,
@@ -33,10 +32,9 @@ from fastmlp.kernels.plan import (
     TARGETS,
 )
 from fastmlp.kernels.pointer import local, pointer
-from fastmlp.kernels.resident import fits, resident_batches
+from fastmlp.kernels.resident import small_batches
 from fastmlp.kernels.step import forward, gradient
 from fastmlp.kernels.subnormals import FLUSH_AND_ZERO, flush_subnormals, restore_subnormals
-from fastmlp.kernels.tile import lanes
 from fastmlp.kernels.update import prepare, update
 
 
@@ -60,11 +58,8 @@ def batches(
 
     As the `me`-th of so many threads, which all make the same call but for `me`.
     """
-    if plan[NARROW] and fits(plan, hyper, lanes(work)):
-        resident_batches(plan, hyper, params, x, y, order, state, losses, count)
-        return
     if plan[NARROW]:
-        narrow_batches(plan, hyper, params, moments, work, x, y, order, state, losses, count)
+        small_batches(plan, hyper, params, moments, work, x, y, order, state, losses, count)
         return
     shuffled = plan[SHUFFLE]
     grads = work + plan[GRADIENT_AT]
