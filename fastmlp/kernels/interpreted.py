@@ -172,10 +172,6 @@ def outer_add(tile: Tile, x: Pointer | tuple[Pointer, ...], stride: int, w: Poin
     return fma(_load(w, 0, 1, tile.shape[1], columns), factors, tile)
 
 
-def prefetch(base: Pointer, stride: int, rows: int, lines: int) -> None:
-    pass
-
-
 # ---- arithmetic ------------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
+from numba.core import config
 from numba.core.codegen import get_host_cpu_features
 from numba.core.datamodel import models, register_default
 
@@ -333,25 +333,6 @@ def outer_add(typingctx: Any, tile: Any, x: Any, stride: Any, w: Any, columns: A
         return acc
 
     return tile(tile, x, types.intp, w, _columns_type(columns)), codegen
-
-
-@intrinsic(prefer_literal=True)
-def prefetch(typingctx: Any, base: Any, stride: Any, rows: Any, lines: Any) -> Any:
-    """Have `rows` rows of `lines` (a literal) cache lines each, `stride` elements apart, brought to the second-level cache."""
-    count = lines.literal_value
-    size = 64 * 8 // base.dtype.bitwidth
-
-    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        if CHECKED:  # reaches beyond arrays, which is harmless but not what bounds are for
-            return context.get_dummy_value()
-        with cgutils.for_range(builder, args[2]) as loop:
-            row = builder.gep(args[0], [builder.mul(loop.index, args[1])])
-            for line in range(count):
-                at = builder.bitcast(builder.gep(row, [WORD(line * size)]), ir.PointerType(ir.IntType(8)))
-                call_llvm(builder, "llvm.prefetch.p0", ir.VoidType(), [at, INT32(0), INT32(2), INT32(1)])
-        return context.get_dummy_value()
-
-    return types.none(base, types.intp, types.intp, lines), codegen
 
 
 @intrinsic
