@@ -290,8 +290,9 @@ def gradient(
     if not meet(state, threads):
         return NAN
     # Blocks of about equal size: a short last one would be slow for its few rows.
-    blocks = -(-rows // plan[BLOCK])
-    block = -(-rows // (blocks * CHUNK)) * CHUNK
+    block = max(rows, 1)
+    if rows > plan[BLOCK]:
+        block = -(-rows // (-(-rows // plan[BLOCK]) * CHUNK)) * CHUNK
     for start in range(0, rows, block):
         here = min(block, rows - start)
         first = share_start(work, here, CHUNK, me, threads)
