@@ -39,6 +39,20 @@ def aligned(count: int, dtype: np.dtype) -> np.ndarray:
 class Workspace:
     """The plan and the work buffer of one network.
 
+    Which kernels take a step follows from sizes alone, by what they cost; every path computes the same network:
+
+    ========================================================  =================================================================
+    a net, or a layer of it                                   its path
+    ========================================================  =================================================================
+    few parameters a layer (`narrow`)                         the batch on the lanes (`fastmlp.kernels.narrow`)
+    of these at most 4-4-1, a register of rows, plain SGD     all in registers (`fastmlp.kernels.resident`)
+    any other                                                 blocks of rows through all layers, forward and back
+    up to FEW_ROWS rows                                       the inputs' gradient from w itself, not from a transposed copy
+    from STRIP_WEIGHTS weights on                             w.T by panels; the weights' gradient and update by strips
+    of these, rows of w FAR_WEIGHTS bytes apart or more       w by panels too, from COPIED_ROWS rows on
+    columns that fill no tile                                 their weights' gradient by the transposed product
+    ========================================================  =================================================================
+
     Attributes
     ----------
     plan : (n,) int64 array
@@ -118,7 +132,7 @@ class Workspace:
         plan[at.GRADIENT_AT] = place(self.padded)
         plan[at.SUMS_AT] = place(sums)
         plan[at.P_AT] = place(packed * self.sizes[-1])
-        plan[at.SPARE_ROW] = spare_room(1, widest)
+        plan[at.SPARE_ROW] = spare_room(1, widest) if records[:, at.STRIPS].any() else 0
         plan[at.SPARE_AT] = place(rows * int(plan[at.SPARE_ROW]))
         plan[at.STRIP_SIZE] = max(TALL, 2 * VECTOR_BYTES // self.dtype.itemsize) * -(-widest // PADDING) * PADDING
         plan[at.STRIP_AT] = place(threads * int(plan[at.STRIP_SIZE]))

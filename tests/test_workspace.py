@@ -26,15 +26,17 @@ def test_aligned(dtype: Any) -> None:
 
 @pytest.mark.small
 @pytest.mark.parametrize("narrow", [False, True])
-def test_parts_never_overlap(narrow: bool, dtype: Any) -> None:
-    sizes = (7, 200, 160, 3)
+@pytest.mark.parametrize("sizes", [(7, 200, 160, 3), (16, 1100, 160, 3)], ids=["near", "far"])
+def test_parts_never_overlap(sizes: tuple[int, ...], narrow: bool, dtype: Any) -> None:
     space = Workspace(sizes, ("gelu", "tanh", "identity"), MSE, dtype)
     for rows, threads in ((1, 1), (100, 1), (50, 3), (2000, 2)):
         space.reserve(rows, narrow, threads)
         starts = [int(space.plan[part]) for part in HEADER_PARTS]
         for record in space.records:
             parts = {int(record[part]) for part in (at.A_AT, at.Z_AT, at.D_AT)}
-            starts += [*parts, int(record[at.TRANSPOSED_AT]), *([int(record[at.PANELS_AT])] if record[at.STRIPS] else [])]
+            starts += [*parts, int(record[at.TRANSPOSED_AT])]
+            starts += [int(record[at.PANELS_AT])] if record[at.STRIPS] else []
+            starts += [int(record[at.PACKED_AT])] if record[at.PACKED] else []
         starts = sorted(starts)
         needed = min(rows, int(space.plan[at.BLOCK])) * 3
         distinct = [start for start in starts if start != int(space.plan[at.SUMS_AT]) or narrow]
