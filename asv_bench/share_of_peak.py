@@ -13,7 +13,8 @@ from collections.abc import Callable
 import numpy as np
 
 from fastmlp import kernels
-from fastmlp.kernels.arithmetic import fma, total
+from fastmlp.kernels.across import total
+from fastmlp.kernels.arithmetic import fma
 from fastmlp.kernels.jit import entry
 from fastmlp.kernels.pointer import pointer
 from fastmlp.kernels.tile import VECTOR_BYTES, splat

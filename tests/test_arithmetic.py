@@ -16,22 +16,17 @@ from fastmlp.kernels.arithmetic import (
     first_columns,
     fma,
     horner,
-    largest,
     maximum,
     minimum,
     rint,
     scale,
     sqrt,
-    sum_lanes,
-    sum_rows,
-    total,
-    transposed,
     where,
 )
 from fastmlp.kernels.interpreted import INTERPRETED, quiet
 from fastmlp.kernels.jit import inlined
 from fastmlp.kernels.pointer import pointer
-from fastmlp.kernels.tile import FMA, lanes, load, load_square, store
+from fastmlp.kernels.tile import FMA, lanes, load, store
 
 pytestmark = pytest.mark.small
 
@@ -215,57 +210,6 @@ def test_horner(operation: Any, single: Any, double: Any, dtype: Any, rng: np.ra
     want = np.polyval(wanted, x.astype(np.float64))
     terms = np.polyval(np.abs(wanted), np.abs(x))
     assert (np.abs(out - want) <= (len(wanted) + 1) * np.finfo(dtype).eps * terms).all()
-
-
-@lru_cache
-def _fold(operation: Callable[[Any], Any], rows: int, vectors: int) -> Any:
-    @inlined
-    def run(x: Any, stride: int) -> float:
-        return operation(load(pointer(x), stride, rows, vectors, None))
-
-    return run
-
-
-@pytest.mark.parametrize(("rows", "vectors"), [(1, 1), (3, 1), (5, 2)])
-def test_total_and_largest(rows: int, vectors: int, dtype: Any, rng: np.random.Generator) -> None:
-    x = rng.integers(-99, 99, (rows, vectors * _lanes(np.empty(1, dtype)))).astype(dtype)
-    assert _fold(total, rows, vectors)(x, x.shape[1]) == x.sum()
-    assert _fold(largest, rows, vectors)(x, x.shape[1]) == x.max()
-    for place in np.ndindex(x.shape):
-        spoiled = x.copy()
-        spoiled[place] = np.nan
-        assert np.isnan(_fold(total, rows, vectors)(spoiled, x.shape[1]))
-        assert np.isnan(_fold(largest, rows, vectors)(spoiled, x.shape[1]))
-        spoiled[place] = 1000
-        assert _fold(largest, rows, vectors)(spoiled, x.shape[1]) == 1000
-
-
-@inlined
-def _sum_rows(x: Any, stride: int, out: Any) -> None:
-    store(sum_rows(load(pointer(x), stride, 5, 2, None)), pointer(out), 0, None)
-
-
-def test_sum_rows(dtype: Any, rng: np.random.Generator) -> None:
-    x = rng.integers(-99, 99, (5, 2 * _lanes(np.empty(1, dtype)))).astype(dtype)
-    out = np.zeros(x.shape[1], dtype)
-    _sum_rows(x, x.shape[1], out)
-    assert_array_equal(out, x.sum(axis=0))
-
-
-@inlined
-def _squares(x: Any, sums: Any, turned: Any) -> None:
-    square = load_square(pointer(x), x.shape[1], None)
-    store(sum_lanes(square), pointer(sums), 0, None)
-    store(transposed(square), pointer(turned), x.shape[1], None)
-
-
-def test_transposed_and_sum_lanes(dtype: Any, rng: np.random.Generator) -> None:
-    step = _lanes(np.empty(1, dtype))
-    x = rng.integers(-99, 99, (step, step)).astype(dtype)
-    sums, turned = np.zeros(step, dtype), np.zeros_like(x)
-    _squares(x, sums, turned)
-    assert_array_equal(turned, x.T)
-    assert_array_equal(sums, x.sum(axis=1))
 
 
 @inlined

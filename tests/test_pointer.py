@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numba.core.errors import TypingError
 
-from fastmlp.kernels.arithmetic import total
+from fastmlp.kernels.across import total
 from fastmlp.kernels.interpreted import INTERPRETED
 from fastmlp.kernels.jit import inlined
 from fastmlp.kernels.pointer import CHECKED, local, part, pointer

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastmlp.kernels.arithmetic import first_columns, fma, largest, maximum, minimum, total, where
+from fastmlp.kernels.across import largest, total
+from fastmlp.kernels.arithmetic import first_columns, fma, maximum, minimum, where
 from fastmlp.kernels.jit import Int, Pointer, inlined, kernel
 from fastmlp.kernels.math import exp, expm1, log1p, normal_cdf, normal_density, sigmoid, tanh
 from fastmlp.kernels.tile import lanes, load, splat, store

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fastmlp.kernels.across import largest, total, transposed
 from fastmlp.kernels.activation import row_maximum, store_powers
-from fastmlp.kernels.arithmetic import fabs, first_columns, fma, largest, maximum, minimum, total, transposed, where
+from fastmlp.kernels.arithmetic import fabs, first_columns, fma, maximum, minimum, where
 from fastmlp.kernels.jit import Double, Int, Pointer, inlined, kernel
 from fastmlp.kernels.math import exp, log, log_normal, sigmoid
 from fastmlp.kernels.pointer import local

@@ -148,7 +148,7 @@ def log1p(x: Tile) -> Tile:
 @inlined
 def sigmoid(x: Tile) -> Tile:
     """1 / (1 + e**-x), from e**-|x|, which cannot overflow."""
-    e = exp_negative(0.0 - fabs(x))
+    e = exp_negative(copysign(x, -1.0))
     return quotient(where(x < 0.0, e, 1.0), e + 1.0)
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastmlp.kernels.across import sum_lanes, total
 from fastmlp.kernels.activation import IDENTITY, RELU, activate, multiply_derivative, needs_input
-from fastmlp.kernels.arithmetic import first_columns, fma, maximum, sum_lanes, total, where
+from fastmlp.kernels.arithmetic import first_columns, fma, maximum, where
 from fastmlp.kernels.epoch import begin, end
 from fastmlp.kernels.jit import Doubles, Int, Integers, Pointer, inlined, kernel
 from fastmlp.kernels.loss import BCE, evaluate, from_logits, hard_bce, soft_bce

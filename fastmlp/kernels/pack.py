@@ -7,7 +7,7 @@ by row as they lie in memory, and every block of the batch reads the copy.
 
 from __future__ import annotations
 
-from fastmlp.kernels.arithmetic import transposed
+from fastmlp.kernels.across import transposed
 from fastmlp.kernels.jit import Int, Pointer, kernel
 from fastmlp.kernels.tile import lanes, load, load_square, store
 

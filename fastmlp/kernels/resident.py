@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from fastmlp.kernels.across import repeat, sum_across, sum_rows, total
 from fastmlp.kernels.activation import IDENTITY, RELU, SIGMOID, TANH
-from fastmlp.kernels.arithmetic import first_columns, fma, maximum, repeat, sum_across, sum_rows, total, where
+from fastmlp.kernels.arithmetic import first_columns, fma, maximum, where
 from fastmlp.kernels.epoch import begin, end
 from fastmlp.kernels.jit import Doubles, Int, Integers, Pointer, inlined, kernel
 from fastmlp.kernels.loss import BCE, MSE, hard_bce, soft_bce

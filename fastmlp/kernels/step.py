@@ -7,7 +7,8 @@ Every number is computed by one thread in one fixed order, so the bits do not de
 from __future__ import annotations
 
 from fastmlp.kernels.activation import IDENTITY, multiply_derivative, needs_input
-from fastmlp.kernels.dense import (
+from fastmlp.kernels.jit import Double, Doubles, Int, Integers, Pointer, inlined, kernel
+from fastmlp.kernels.layer import (
     few_rows_backward_inputs,
     layer_backward_biases,
     layer_backward_inputs,
@@ -15,7 +16,6 @@ from fastmlp.kernels.dense import (
     layer_forward,
     transpose,
 )
-from fastmlp.kernels.jit import Double, Doubles, Int, Integers, Pointer, inlined, kernel
 from fastmlp.kernels.loss import evaluate, from_logits, is_cross_entropy
 from fastmlp.kernels.pack import pack, pack_transposed
 from fastmlp.kernels.parallel import meet
