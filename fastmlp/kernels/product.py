@@ -102,7 +102,8 @@ def _tile_product(rows: int, vectors: int, masked: bool) -> Callable[..., Any]:
 
 tall_2, middle_2, single_2 = (_tile_product(r, 2, False) for r in (TALL, MIDDLE, 1))
 tall_2_masked, middle_2_masked, single_2_masked = (_tile_product(r, 2, True) for r in (TALL, MIDDLE, 1))
-tall_1_masked, half_1_masked, middle_1_masked, single_1_masked = (_tile_product(r, 1, True) for r in (TALL, HALF, MIDDLE, 1))
+tall_1_masked, middle_1_masked, single_1_masked = (_tile_product(r, 1, True) for r in (TALL, MIDDLE, 1))
+half_1_masked = middle_1_masked if HALF == MIDDLE else _tile_product(HALF, 1, True)
 pair_2 = _tile_product(2, 2, False)
 # One row or two have no others to hide the latency of a multiply-add behind, only columns (784-256-128-10: 7.7, not 9.5 us).
 single_8, pair_4 = _tile_product(1, 8, False), _tile_product(2, 4, False)
