@@ -84,7 +84,7 @@ class Engine:
         wanted = len(X), y.shape[1], code, optimizer
         with self._turn:
             if wanted != self._ready:
-                if threads.pays(3 * len(X) * self._space.parameters, 1):
+                if threads.pays(len(X), 3 * len(X) * self._space.parameters, 1):
                     losses = np.zeros(1)
                     self._train(X, y, code, optimizer, len(X), None, 0, losses, lambda done: None)
                     return losses.item()
@@ -120,9 +120,15 @@ class Engine:
         data = space.plan, self._hyper, self._store, self._moments, space.buffer, X, y, order, state, losses
         try:
             if shares > 1:
-                threads.run(
-                    lambda me: kernels.train(*data, steps, me, shares), shares, state, lambda: look(int(state[at.EPOCH]))
-                )
+
+                def train(me: int) -> None:
+                    kernels.train(*data, steps, me, shares)
+
+                if work * steps < CALL_TURN:
+                    threads.run_short(train, shares, state)
+                    look(epochs)
+                else:
+                    threads.run(train, shares, state, lambda: look(int(state[at.EPOCH])))
             while state[at.EPOCH] < epochs:
                 kernels.train(*data, CALL_TURN // (work + STEP_COST + UPDATE_COST * space.parameters) + 1, 0, 1)
                 look(int(state[at.EPOCH]))

@@ -3,16 +3,19 @@
 import os
 import threading
 from collections.abc import Callable
+from functools import lru_cache, partial
+from queue import SimpleQueue
 
 import numpy as np
 
 from fastmlp import validation
 from fastmlp.kernels import plan as at
+from fastmlp.kernels.interpreted import INTERPRETED
 
 # Multiply-adds in a step below which a second thread does not pay: some 20 us of work against four meetings and colder caches.
 STEP_WORK = 2_000_000
-# The same for a whole call: starting the threads takes 0.1 to 0.3 ms.
-CALL_WORK = 500_000_000
+# The same for a whole call: to have a waiting thread take part in it takes some 20 us.
+CALL_WORK = 12_000_000
 # Rows of a batch that a thread should have, for its products to be tall.
 THREAD_ROWS = 64
 WAIT = 0.05  # seconds between looks at the state of things: Ctrl-C and printing get their turn
@@ -38,17 +41,21 @@ class Turn:
         self.lock.release()
 
 
-def _usable_cores() -> int:
-    """The cores that this process may run on, and no more than its share of the machine's time (a container's)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+@lru_cache(maxsize=1)
+def _quota() -> int | None:
+    """The cores' worth of time that a container has; read once, since that takes as long as a small net's step."""
     try:
         with open("/sys/fs/cgroup/cpu.max") as file:
             quota, period = file.read().split()
-        if quota != "max":
-            cores = min(cores, max(int(quota) // int(period), 1))
+        return None if quota == "max" else max(int(quota) // int(period), 1)
     except (OSError, ValueError):
-        pass
-    return cores
+        return None
+
+
+def _usable_cores() -> int:
+    """The cores that this process may run on, and no more than its share of the machine's time."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _quota() or cores)
 
 
 def get_num_threads() -> int:
@@ -93,16 +100,89 @@ def set_num_threads(n: int | None) -> None:
     _chosen = None if n is None else validation.count("n", n)
 
 
-def pays(work: int, calls: int) -> bool:
-    """Whether `calls` steps of `work` multiply-adds each are worth a second thread."""
-    return work >= STEP_WORK and work * calls >= CALL_WORK
+def pays(rows: int, work: int, calls: int) -> bool:
+    """Whether `calls` steps of `work` multiply-adds over `rows` rows each are worth a second thread."""
+    if INTERPRETED:  # plain Python has no barrier to meet at
+        return False
+    return rows >= 2 * THREAD_ROWS and work >= STEP_WORK and work * calls >= CALL_WORK
 
 
 def share(rows: int, work: int, calls: int) -> int:
     """How many threads pay for `calls` steps of `work` multiply-adds over `rows` rows each."""
-    if not pays(work, calls):
+    if not pays(rows, work, calls):
         return 1
     return max(min(get_num_threads(), rows // THREAD_ROWS), 1)
+
+
+class _Helper(threading.Thread):
+    """A thread that waits for work: starting one anew would take longer than a short call's work."""
+
+    def __init__(self) -> None:
+        super().__init__(name="fastmlp-helper", daemon=True)
+        self.jobs: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self.ended: SimpleQueue[None] = SimpleQueue()
+
+    def run(self) -> None:
+        while True:
+            self.jobs.get()()
+            self.ended.put(None)
+
+
+_idle: list[_Helper] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_idle.clear)  # a child has none of its parent's threads
+
+
+def _hire() -> _Helper:
+    try:
+        return _idle.pop()
+    except IndexError:
+        helper = _Helper()
+        helper.start()
+        return helper
+
+
+def run_short(target: Callable[[int], None], threads: int, state: np.ndarray) -> None:
+    """Call target(0) here and target(1) ... target(threads - 1) in helpers, at the same time.
+
+    For calls of at most some tenths of a second: an interrupt is seen when target(0) is done.
+    """
+    failures: list[BaseException] = []
+    helpers: list[_Helper] = []
+    given = 0
+    try:
+        for _ in range(1, threads):
+            helpers.append(_hire())
+        for me, helper in enumerate(helpers, 1):
+            helper.jobs.put(partial(_attempt, target, me, state, failures))
+            given += 1
+    except BaseException as failure:
+        _fail(state, failures, failure)
+    else:
+        _attempt(target, 0, state, failures)
+    for helper in helpers[:given]:
+        ended = False
+        while not ended:
+            try:
+                helper.ended.get()
+                ended = True
+            except BaseException as failure:  # nobody may train on behind the caller's back
+                _fail(state, failures, failure)
+    _idle.extend(helpers if given == len(helpers) else helpers[:given])
+    if failures:
+        raise failures[0]
+
+
+def _fail(state: np.ndarray, failures: list[BaseException], failure: BaseException) -> None:
+    state[at.ABORT] = 1  # the others would wait at the barrier
+    failures.append(failure)
+
+
+def _attempt(target: Callable[[int], None], me: int, state: np.ndarray, failures: list[BaseException]) -> None:
+    try:
+        target(me)
+    except BaseException as failure:
+        _fail(state, failures, failure)
 
 
 def run(target: Callable[[int], None], threads: int, state: np.ndarray, look: Callable[[], None]) -> None:
@@ -112,14 +192,10 @@ def run(target: Callable[[int], None], threads: int, state: np.ndarray, look: Ca
     """
     failures: list[BaseException] = []
 
-    def work(me: int) -> None:
-        try:
-            target(me)
-        except BaseException as failure:
-            state[at.ABORT] = 1
-            failures.append(failure)
+    def start(me: int) -> threading.Thread:
+        return threading.Thread(target=_attempt, args=(target, me, state, failures), name=f"fastmlp-{me}")
 
-    workers = [threading.Thread(target=work, args=(me,), name=f"fastmlp-{me}") for me in range(threads)]
+    workers = [start(me) for me in range(threads)]
     raised: BaseException | None = None
     try:
         for worker in workers:

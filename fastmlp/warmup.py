@@ -48,6 +48,7 @@ def _warm_networks(dtype: str) -> None:
     for units in (2, 4):  # nets that live in registers
         for loss in ("bce", "mse"):
             Model([2, units, 1], loss=loss, dtype=dtype).fit(X[:4, :2], X[:4, :1])
+    Model([2, width], loss="cross_entropy", dtype=dtype).fit(X[:, :2], np.zeros(rows, int))  # more classes than lanes
     for loss in LOSSES:
         for sizes in ([width, width, 2], [width, 1], [2, 2, 1]):
             model = Model(sizes, loss=loss, dtype=dtype)

@@ -63,13 +63,13 @@ def test_a_step_with_work_for_several_threads_has_them(monkeypatch: pytest.Monke
     alone, X, y = _net("strips", "float32")
     shared = _net("strips", "float32")[0]
     seen = []
-    run = threads.run
+    run = threads.run_short
 
     def watched(target: Any, count: int, *others: Any) -> None:
         seen.append(count)
         run(target, count, *others)
 
-    monkeypatch.setattr(threads, "run", watched)
+    monkeypatch.setattr(threads, "run_short", watched)
     want = [alone.step(X, y, lr=0.01) for _ in range(4)]
     assert not seen
     monkeypatch.setattr(threads, "STEP_WORK", 0)

@@ -4,13 +4,14 @@ import os
 import signal
 import threading
 import time
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import threads
+from fastmlp import engine, threads
 from fastmlp.kernels import plan as at
 from fastmlp.kernels import train as kernels
 from fastmlp.kernels.interpreted import INTERPRETED
@@ -69,6 +70,11 @@ def test_threads_do_share(all_share: None, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(kernels, "train", watched)
     _trained("strips", 3, "float32", fastmlp.SGD(0.01))
+    assert {(me, shares) for _, me, shares in seen} == {(me, 3) for me in range(3)}
+    assert {name for name, me, _ in seen if me} == {"fastmlp-helper"}
+    seen.clear()
+    monkeypatch.setattr(engine, "CALL_TURN", 0)  # every call is a long one
+    _trained("strips", 3, "float32", fastmlp.SGD(0.01))
     assert seen == {(f"fastmlp-{me}", me, 3) for me in range(3)}
 
 
@@ -102,7 +108,8 @@ def test_small_work_is_not_shared() -> None:
     fastmlp.set_num_threads(4)
     try:
         assert threads.share(1000, 1000, 10**9) == 1
-        assert threads.share(1000, 10**8, 1) == 1
+        assert threads.share(1000, 10**7, 1) == 1
+        assert threads.share(1000, 10**8, 1) == 4
         assert threads.share(1000, 10**8, 1000) == 4
         assert threads.share(130, 10**8, 1000) == 2
         assert threads.share(1, 10**8, 1000) == 1
@@ -139,6 +146,68 @@ def test_a_failing_thread_fails_the_call() -> None:
 
     with pytest.raises(RuntimeError, match="planted"):
         threads.run(target, 3, state, lambda: None)
+
+
+def test_a_failing_helper_fails_a_short_call() -> None:
+    for bad in range(3):
+        state = np.zeros(at.STATE, np.int64)
+
+        def target(me: int, state: Any = state, bad: int = bad) -> None:
+            if me == bad:
+                raise RuntimeError(f"planted in {me}")
+            while not state[at.ABORT]:
+                time.sleep(0.001)
+
+        with pytest.raises(RuntimeError, match=f"planted in {bad}"):
+            threads.run_short(target, 3, state)
+    done: list[int] = []
+    threads.run_short(done.append, 3, np.zeros(at.STATE, np.int64))
+    assert sorted(done) == [0, 1, 2]
+
+
+def test_short_calls_at_the_same_time_have_helpers_of_their_own() -> None:
+    barrier = threading.Barrier(6)
+    calls = [
+        threading.Thread(target=threads.run_short, args=(lambda me: barrier.wait(30) and None, 3, np.zeros(at.STATE, np.int64)))
+        for _ in range(2)
+    ]
+    for call in calls:
+        call.start()
+    for call in calls:
+        call.join(30)
+    assert not any(call.is_alive() for call in calls)
+    assert not barrier.broken
+
+
+def test_a_helper_that_cannot_start_fails_a_short_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threads, "_idle", [])
+    monkeypatch.setattr(threading.Thread, "start", fails)
+    state = np.zeros(at.STATE, np.int64)
+    with pytest.raises(RuntimeError, match="can't start"):
+        threads.run_short(lambda me: None, 3, state)
+    assert state[at.ABORT] == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_hires_its_own_helpers() -> None:
+    threads.run_short(lambda me: None, 2, np.zeros(at.STATE, np.int64))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python warns of forks beside threads
+        child = os.fork()
+    if child == 0:
+        threads.run_short(lambda me: None, 2, np.zeros(at.STATE, np.int64))
+        os._exit(0)
+    ended = 0
+    for _ in range(300):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        time.sleep(0.1)
+    assert ended == child
+    assert status == 0
 
 
 def test_a_failing_look_stops_the_threads() -> None:
