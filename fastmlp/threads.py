@@ -14,8 +14,9 @@ from fastmlp.kernels.interpreted import INTERPRETED
 
 # Multiply-adds in a step below which a second thread does not pay: some 20 us of work against four meetings and colder caches.
 STEP_WORK = 2_000_000
-# The same for a whole call: to have a waiting thread take part in it takes some 20 us.
-CALL_WORK = 12_000_000
+# The same for a whole call of such steps: late helpers hold up each meeting (nine steps of 64-100-10 on two threads took 415 us,
+# on one 315). Or a step so large that it alone is worth the 20 us in which a waiting thread joins.
+CALL_WORK, LARGE_STEP = 500_000_000, 12_000_000
 # Rows of a batch that a thread should have, for its products to be tall.
 THREAD_ROWS = 64
 WAIT = 0.05  # seconds between looks at the state of things: Ctrl-C and printing get their turn
@@ -104,7 +105,7 @@ def pays(rows: int, work: int, calls: int) -> bool:
     """Whether `calls` steps of `work` multiply-adds over `rows` rows each are worth a second thread."""
     if INTERPRETED:  # plain Python has no barrier to meet at
         return False
-    return rows >= 2 * THREAD_ROWS and work >= STEP_WORK and work * calls >= CALL_WORK
+    return rows >= 2 * THREAD_ROWS and (work >= LARGE_STEP or (work >= STEP_WORK and work * calls >= CALL_WORK))
 
 
 def share(rows: int, work: int, calls: int) -> int:
