@@ -14,8 +14,8 @@ from fastmlp.kernels.interpreted import INTERPRETED
 
 # Multiply-adds in a step below which a second thread does not pay: some 20 us of work against four meetings and colder caches.
 STEP_WORK = 2_000_000
-# The same for a whole call of such steps: late helpers hold up each meeting (nine steps of 64-100-10 on two threads took 415 us,
-# on one 315). Or a step so large that it alone is worth the 20 us in which a waiting thread joins.
+# The same for a whole call of such steps: late helpers hold up each meeting (nine steps of 64-100-10 took 415 us on two
+# threads, 315 on one). Or a step so large that it alone is worth the 20 us in which a waiting thread joins.
 CALL_WORK, LARGE_STEP = 500_000_000, 12_000_000
 # Rows of a batch that a thread should have, for its products to be tall.
 THREAD_ROWS = 64
