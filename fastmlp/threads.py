@@ -15,7 +15,7 @@ from fastmlp.kernels.interpreted import INTERPRETED
 # Multiply-adds in a step below which a second thread does not pay: some 20 us of work against four meetings and colder caches.
 STEP_WORK = 2_000_000
 # The same for a whole call of such steps: late helpers hold up each meeting (nine steps of 64-100-10 took 415 us on two
-# threads, 315 on one). Or a step so large that it alone is worth the 20 us in which a waiting thread joins.
+# threads, 315 on one). Or of steps so large that one alone is worth it (4-32-16-4: 203, not 310 us).
 CALL_WORK, LARGE_STEP = 500_000_000, 12_000_000
 # Rows of a batch that a thread should have, for its products to be tall.
 THREAD_ROWS = 64
@@ -44,7 +44,7 @@ class Turn:
 
 @lru_cache(maxsize=1)
 def _quota() -> int | None:
-    """The cores' worth of time that a container has; read once, since that takes as long as a small net's step."""
+    """The cores' worth of time that a container has; read once, not in every call."""
     try:
         with open("/sys/fs/cgroup/cpu.max") as file:
             quota, period = file.read().split()

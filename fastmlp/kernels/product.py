@@ -26,7 +26,7 @@ from fastmlp.kernels.tile import (
 START, RELU, GATE, TANH_SLOPE, SIGMOID_SLOPE = 1, 2, 4, 8, 16
 
 TALL, MIDDLE = ROWS, 4
-HALF = TALL * 2 // 3  # a single register's width wants more rows in flight than MIDDLE (8-16-1: 4.6, not 4.8 us)
+HALF = TALL * 2 // 3  # of a single register's width MIDDLE rows are too few chains to hide a multiply-add's latency
 
 # Of w with rows at least so far apart, `product` copies each panel to the stack first, 32 KB of a first-level cache, from so
 # many rows of x on: read in place they share few of the caches' sets ((256, 1024, 2048): 87 against 71 % of the peak). Nearer
