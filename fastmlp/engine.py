@@ -175,8 +175,9 @@ class Engine:
         self._ready = None
         self._space.reserve(rows, narrow, shares)
         self._space.plan[at.LOSS], self._space.plan[at.TARGETS] = code, targets
-        if len(self._hyper) < HYPER + self._space.partials:
-            self._hyper, self._hyper_of = np.zeros(HYPER + self._space.partials), None
+        count = HYPER + self._space.partials(rows)
+        if len(self._hyper) < count:
+            self._hyper, self._hyper_of = np.zeros(count), None
 
     def _prepare_training(
         self, optimizer: Optimizer, code: int, samples: int, batch: int, epochs: int, targets: int, shuffle: bool, shares: int

@@ -11,6 +11,7 @@ import numpy as np
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.kernels import plan as at
 from fastmlp.kernels.activation import GELU, SILU, SOFTMAX
+from fastmlp.kernels.gradient import GROUPED_ROWS, GROUPS
 from fastmlp.kernels.loss import BCE, HUBER, MAE, MSE
 from fastmlp.kernels.product import FAR_WEIGHTS, TALL, spare_room
 from fastmlp.kernels.step import CHUNK
@@ -25,6 +26,9 @@ BLOCK_ROWS = 256
 PANEL = 32  # numbers: a multiple of every target's two registers
 # From this many weights on a layer's gradient and update go by strips; below, all of it stays in the first-level cache.
 STRIP_WEIGHTS = 16384
+GROUPED_PARAMETERS = (
+    8192  # so many at most have gradients for groups of rows, each of which should stay in the first-level cache
+)
 
 
 def aligned(count: int, dtype: np.dtype) -> np.ndarray:
@@ -47,6 +51,7 @@ class Workspace:
     few parameters a layer (`narrow`)                         the batch on the lanes (`fastmlp.kernels.narrow`)
     of these at most 4-4-1, a register of rows, plain SGD     all in registers (`fastmlp.kernels.resident`)
     any other                                                 blocks of rows through all layers, forward and back
+    of these, up to GROUPED_PARAMETERS, from GROUPED_ROWS on  groups of rows with gradients of their own, which are summed
     up to FEW_ROWS rows                                       the inputs' gradient from w itself, not from a transposed copy
     from STRIP_WEIGHTS weights on                             w.T by panels; the weights' gradient and update by strips
     of these, rows of w FAR_WEIGHTS bytes apart or more       w by panels too, from COPIED_ROWS rows on
@@ -87,7 +92,9 @@ class Workspace:
         self.padded = -(-end // PADDING) * PADDING
         self.plan[at.LAYERS], self.plan[at.LOSS], self.plan[at.PARAMETERS] = layers, loss, self.padded
         self.plan[at.BLOCK] = max(BLOCK_BYTES // row_bytes // CHUNK * CHUNK, BLOCK_ROWS)
-        self.capacity = self.packed = self.sums = self.threads = 0
+        self._may_group = self.padded <= GROUPED_PARAMETERS and not self.records[:, at.STRIPS].any()
+        self.plan[at.GROUPED] = self._may_group
+        self.capacity = self.packed = self.sums = self.groups = self.threads = 0
         self.buffer = np.zeros(0, dtype)
 
     def narrow(self, rows: int, loss: int) -> bool:
@@ -104,12 +111,22 @@ class Workspace:
 
     def reserve(self, rows: int, narrow: bool = False, threads: int = 1) -> None:
         """Make room for batches of up to `rows` rows; the narrow path packs whole batches, the other takes them by blocks."""
-        if rows <= self.capacity and not narrow and threads <= self.threads:
+        grouped = not narrow and self._grouped(rows)
+        if rows <= self.capacity and not narrow and not grouped and threads <= self.threads:
             return
         block = min(rows, int(self.plan[at.BLOCK]))
+        if grouped:
+            block = max(threads * min(-(-rows // (GROUPS * CHUNK)) * CHUNK, block), block)
         packed = rows if narrow else block
         sums = self.padded * PADDING if narrow else self.sums
-        if block <= self.capacity and packed <= self.packed and sums <= self.sums and threads <= self.threads:
+        groups = self.padded * GROUPS if grouped else self.groups
+        if (
+            block <= self.capacity
+            and packed <= self.packed
+            and sums <= self.sums
+            and groups <= self.groups
+            and threads <= self.threads
+        ):
             return
         # A block's size is rounded up to whole chunks.
         rows = max(-(-block // CHUNK) * CHUNK, self.capacity)
@@ -131,6 +148,7 @@ class Workspace:
         plan[at.Y_AT] = place(packed * self.sizes[-1])
         plan[at.GRADIENT_AT] = place(self.padded)
         plan[at.SUMS_AT] = place(sums)
+        plan[at.GROUPS_AT] = place(groups)
         plan[at.P_AT] = place(packed * self.sizes[-1])
         plan[at.SPARE_ROW] = spare_room(1, widest) if records[:, at.STRIPS].any() else 0
         plan[at.SPARE_AT] = place(rows * int(plan[at.SPARE_ROW]))
@@ -148,9 +166,12 @@ class Workspace:
         buffer = aligned(end, self.dtype)
         self.capacity = 0  # until all below is done, the next call does this again
         self.plan, self.records, self.buffer = plan, records, buffer
-        self.packed, self.sums, self.threads, self.capacity = packed, sums, threads, rows
+        self.packed, self.sums, self.groups, self.threads, self.capacity = packed, sums, groups, threads, rows
 
-    @property
-    def partials(self) -> int:
-        """How many partial losses a block has."""
-        return self.capacity // CHUNK
+    def _grouped(self, rows: int) -> bool:
+        """Whether groups of so many rows have gradients of their own."""
+        return self._may_group and rows >= GROUPED_ROWS
+
+    def partials(self, rows: int) -> int:
+        """How many partial losses a batch of `rows` rows has at a time: a block's, or its own."""
+        return max(self.capacity, rows if self._grouped(rows) else 0) // CHUNK + 1

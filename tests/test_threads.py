@@ -17,12 +17,14 @@ from fastmlp.kernels import train as kernels
 from fastmlp.kernels.interpreted import INTERPRETED
 
 NETS = {
-    # (sizes, hidden activation, loss, rows, batch): strips and small layers, several blocks, one output, far rows of weights
+    # (sizes, hidden activation, loss, rows, batch): strips and small layers, several blocks, one output, far rows of weights,
+    # groups of rows (but for the last batch)
     "strips": ([20, 140, 130, 3], "tanh", "cross_entropy", 330, 100),
     "blocks": ([7, 150, 160, 2], "gelu", "mse", 1500, 1400),
     "one output": ([40, 33, 1], "relu", "bce", 300, 97),
     "deep": ([5, 8, 8, 8, 8, 2], "silu", "huber", 130, 65),
     "panels": ([20, 1100, 40, 3], "tanh", "mse", 250, 120),
+    "groups": ([5, 30, 20, 3], "tanh", "cross_entropy", 2500, 1100),
     "few rows": ([30, 200, 4], "relu", "cross_entropy", 40, 3),
 }
 

@@ -127,13 +127,17 @@ def test_fit_in_float32_by_adam():
 
 
 @pytest.mark.parametrize(
-    ("sizes", "rows"), [((2, 2, 1), 5003), ((3, 4, 2), 40_001), ((20, 40, 10), 1100), ((700, 130, 10), 1100)], ids=str
+    ("sizes", "rows"),
+    [((2, 2, 1), 5003), ((3, 4, 2), 40_001), ((20, 40, 10), 1100), ((60, 100, 10), 6100), ((700, 130, 10), 1100)],
+    ids=str,
 )
 def test_many_rows_in_one_batch(sizes, rows):
     """More than any block of rows that goes through the network together."""
     p = reference.problem(sizes, ["relu", "identity"], "mse", rows)
     agrees(p, Adam(0.01), epochs=3, batch_size=None, bound=1e-12)
     agrees(p, SGD(0.1), epochs=2, batch_size=rows // 2 + 1, bound=1e-12)
+    grads, want = of(p).backward(p.X, p.y), reference.gradients(*p)
+    assert error(grads.inputs, want.inputs) <= 1e-12
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)

@@ -8,7 +8,9 @@ import pytest
 from fastmlp import Adam, Model, workspace
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.kernels import plan as at
+from fastmlp.kernels.gradient import GROUPED_ROWS, GROUPS
 from fastmlp.kernels.loss import CROSS_ENTROPY, MSE
+from fastmlp.kernels.step import CHUNK
 from fastmlp.workspace import Workspace, aligned
 
 HEADER_PARTS = (at.X_AT, at.Y_AT, at.GRADIENT_AT, at.SUMS_AT, at.P_AT, at.SPARE_AT, at.STRIP_AT)
@@ -43,6 +45,20 @@ def test_parts_never_overlap(sizes: tuple[int, ...], narrow: bool, dtype: Any) -
         assert len(set(distinct)) == len(distinct)
         assert all(start % workspace.PADDING == 0 for start in starts)
         assert starts[-1] + needed <= space.buffer.size
+
+
+@pytest.mark.small
+@pytest.mark.parametrize("sizes", [(4, 32, 16, 4), (64, 60, 10)])
+def test_groups_of_rows_have_room(sizes: tuple[int, ...], dtype: Any) -> None:
+    space = Workspace(sizes, ("gelu", "tanh", "identity")[-len(sizes) + 1 :], MSE, dtype)
+    space.reserve(5000)  # by blocks, as for a prediction of so many rows before
+    for rows, threads in ((1023, 1), (1024, 1), (5000, 1), (5632, 3), (9000, 7), (5120, 7)):
+        space.reserve(rows, threads=threads)
+        group = -(-rows // (GROUPS * CHUNK)) * CHUNK
+        assert space.capacity >= threads * min(group, space.plan[at.BLOCK]) or rows < GROUPED_ROWS
+        assert space.partials(rows) * CHUNK >= rows or rows < GROUPED_ROWS
+    start, parts = int(space.plan[at.GROUPS_AT]), {int(space.plan[part]) for part in HEADER_PARTS}
+    assert min(part for part in parts if part > start) - start >= GROUPS * space.padded
 
 
 @pytest.mark.small

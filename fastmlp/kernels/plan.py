@@ -24,7 +24,9 @@ SPARE_AT = 16  # scratch of the products, SPARE_ROW numbers a row of the block
 SPARE_ROW = 17
 STRIP_AT = 18  # for each thread the gradient of a strip of weights, STRIP_SIZE numbers
 STRIP_SIZE = 19
-HEADER = 20
+GROUPS_AT = 20  # the gradient of each group of rows, GROUPED nets only
+GROUPED = 21  # 1: from GROUPED_ROWS rows on, groups of rows have gradients of their own
+HEADER = 22
 
 FAN_IN = 0
 FAN_OUT = 1

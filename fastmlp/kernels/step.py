@@ -1,8 +1,4 @@
-"""One training step of a whole network: forward, loss, backward and update, shared by any number of threads.
-
-Each thread takes a share of the batch's rows through all layers, forward and back, then a share of each layer's weights.
-Every number is computed by one thread in one fixed order, so the bits do not depend on how many there are.
-"""
+"""The parts of a training step over a whole network: forward, loss, backward and update; `fastmlp.kernels.gradient` joins them."""
 
 from __future__ import annotations
 
@@ -16,14 +12,12 @@ from fastmlp.kernels.layer import (
     layer_forward,
     transpose,
 )
-from fastmlp.kernels.loss import evaluate, from_logits, is_cross_entropy
+from fastmlp.kernels.loss import evaluate, from_logits
 from fastmlp.kernels.pack import pack, pack_transposed
-from fastmlp.kernels.parallel import meet
 from fastmlp.kernels.plan import (
     A_AT,
     ACTIVATION,
     BIASES,
-    BLOCK,
     D_AT,
     FAN_IN,
     FAN_OUT,
@@ -38,28 +32,22 @@ from fastmlp.kernels.plan import (
     RECORD,
     SPARE_AT,
     SPARE_ROW,
-    STRIP_AT,
-    STRIP_SIZE,
     STRIPS,
     TARGETS,
     TRANSPOSED_AT,
     WEIGHTS,
-    X_AT,
-    Y_AT,
     Z_AT,
 )
 from fastmlp.kernels.product import COPIED_ROWS, TALL
 from fastmlp.kernels.strips import backward_strips
-from fastmlp.kernels.tile import lanes, load, store
-from fastmlp.kernels.update import HYPER, update
+from fastmlp.kernels.tile import lanes
+from fastmlp.kernels.update import update
 
 # Rows whose loss is summed at a time, and by which rows are shared out: whole registers for any number of outputs.
 CHUNK = 32
 
 # Up to so many rows the inputs' gradient is computed from w itself (256-256-256-256, one row, float32: 22, not 31 us).
 FEW_ROWS = 4
-
-NAN = float("nan")
 
 
 @kernel
@@ -74,7 +62,7 @@ def share_start(like: Pointer, count: Int, unit: Int, me: Int, threads: Int) -> 
 
 
 @inlined
-def _whole(count: int, unit: int) -> int:
+def whole(count: int, unit: int) -> int:
     """`count` rounded up to whole units."""
     return -(-count // unit) * unit
 
@@ -97,7 +85,7 @@ def pack_weights(plan: Integers, params: Pointer, work: Pointer, rows: Int, inpu
             if layer[STRIPS]:
                 lower = share_start(work, fan_in, 2 * step, me, threads)
                 upper = share_start(work, fan_in, 2 * step, me + 1, threads)
-                pack_transposed(w, wt, lower, upper, fan_in, fan_out, _whole(fan_out, step))
+                pack_transposed(w, wt, lower, upper, fan_in, fan_out, whole(fan_out, step))
             elif fan_out > 1:
                 transpose(w, wt, fan_in, fan_out, me, threads)
 
@@ -179,7 +167,7 @@ def backward_rows(
             wt = work + layer[TRANSPOSED_AT]
             if fan_out == 1:
                 wt = params + layer[WEIGHTS]
-            tall = _whole(fan_out, lanes(work)) if layer[STRIPS] else 0
+            tall = whole(fan_out, lanes(work)) if layer[STRIPS] else 0
             layer_backward_inputs(code, d, wt, kept, to, spare, tall, rows, fan_in, fan_out)
 
 
@@ -190,29 +178,30 @@ def backward_weights(
     params: Pointer,
     moments: Pointer,
     work: Pointer,
+    strip: Pointer,
     x: Pointer,
     grads: Pointer,
+    first: Int,
     rows: Int,
     add: Int,
     step: Int,
     me: Int,
     threads: Int,
 ) -> None:
-    """All weights' and biases' gradients over a block (added to `grads` if `add`), a thread's share of each layer.
+    """All weights' and biases' gradients over a block's rows from `first` on, which x holds; a share of each layer.
 
-    With `step` they go through the optimiser at once, and `grads` is scratch.
+    They are added to `grads` if `add`. With `step` they go through the optimiser at once, and `grads` is scratch, as `strip` is.
     """
     optimizer = plan[OPTIMIZER]
-    strip = work + (plan[STRIP_AT] + me * plan[STRIP_SIZE])
     for index in range(plan[LAYERS]):
         layer = plan + (HEADER + index * RECORD)
         fan_in = layer[FAN_IN]
         fan_out = layer[FAN_OUT]
-        d = work + layer[D_AT]
+        d = work + (layer[D_AT] + first * fan_out)
         w = layer[WEIGHTS]
         b = layer[BIASES]
-        first = moments + w
-        second = moments + (plan[PARAMETERS] + w)
+        mean = moments + w
+        square = moments + (plan[PARAMETERS] + w)
         own = params + w
         dw = grads + w
         if layer[STRIPS]:
@@ -220,7 +209,7 @@ def backward_weights(
             upper = share_start(work, fan_in, TALL, me + 1, threads)
             panels = work + layer[PANELS_AT]
             backward_strips(
-                optimizer, hyper, x, panels, strip, own, first, second, dw, rows, fan_in, fan_out, lower, upper, add, step
+                optimizer, hyper, x, panels, strip, own, mean, square, dw, rows, fan_in, fan_out, lower, upper, add, step
             )
         else:
             lower = share_start(work, fan_in, 4, me, threads)
@@ -237,88 +226,6 @@ def backward_weights(
                 stop += fan_out
             elif biases:
                 ours = b - w
-                update(optimizer, own + ours, dw + ours, first + ours, second + ours, hyper, fan_out)
-            update(optimizer, own + at, dw + at, first + at, second + at, hyper, stop - at)
-        x = work + layer[A_AT]
-
-
-@kernel
-def gather(x: Pointer, order: Integers, out: Pointer, rows: Int, columns: Int) -> None:
-    """out[i, :] = x[order[i], :]."""
-    for i in range(rows):
-        row = x + order[i] * columns
-        to = out + i * columns
-        for j in range(0, columns, lanes(x)):
-            store(load(row + j, 0, 1, 1, columns - j), to + j, 0, columns - j)
-
-
-@kernel
-def gradient(
-    plan: Integers,
-    hyper: Doubles,
-    params: Pointer,
-    moments: Pointer,
-    work: Pointer,
-    x: Pointer,
-    y: Pointer,
-    order: Integers,
-    shuffled: Int,
-    rows: Int,
-    grads: Pointer,
-    dx: Pointer,
-    inputs: Int,
-    step: Int,
-    state: Integers,
-    me: Int,
-    threads: Int,
-) -> Double:
-    """A thread's part of the mean loss over `rows` rows and its gradient, by blocks of rows that stay in the cache.
-
-    If `shuffled`, x and y are the whole data and `order` lists the rows to take; else they start at the first row. `dx`
-    receives the inputs' gradient if `inputs`. With `step` the parameters are updated on the way, and `grads` is scratch.
-    The loss is the first thread's to know; it is NaN if a thread failed.
-    """
-    code = plan[LOSS]
-    last = plan + (HEADER + (plan[LAYERS] - 1) * RECORD)
-    fan_in = plan[HEADER + FAN_IN]
-    targets = plan[TARGETS]
-    terms = rows if is_cross_entropy(code) else rows * last[FAN_OUT]
-    partials = hyper + HYPER
-    result = 0.0
-    packed = 1 if rows >= COPIED_ROWS else 0
-    pack_weights(plan, params, work, rows, inputs, me, threads)
-    if not meet(state, threads):
-        return NAN
-    # Blocks of about equal size: a short last one would be slow for its few rows.
-    block = max(rows, 1)
-    if rows > plan[BLOCK]:
-        block = -(-rows // (-(-rows // plan[BLOCK]) * CHUNK)) * CHUNK
-    for start in range(0, rows, block):
-        here = min(block, rows - start)
-        first = share_start(work, here, CHUNK, me, threads)
-        stop = share_start(work, here, CHUNK, me + 1, threads)
-        own = stop - first
-        at = start + first
-        if shuffled:
-            xs = work + plan[X_AT]
-            ys = work + (plan[Y_AT] + first * targets)
-            gather(x, order + at, xs + first * fan_in, own, fan_in)
-            gather(y, order + at, ys, own, targets)
-        else:
-            xs = x + start * fan_in
-            ys = y + at * targets
-        out = work + (last[A_AT] + first * last[FAN_OUT])
-        forward(plan, params, work, xs + first * fan_in, out, first, own, 1 if from_logits(code) else 0, packed)
-        start_backward(plan, work, ys, partials, first, own, 1.0 / terms)
-        backward_rows(plan, params, work, dx + start * fan_in, first, own, here, inputs)
-        if not meet(state, threads):
-            return NAN
-        if me == 0:
-            for c in range(0, here, CHUNK):
-                result += partials[c // CHUNK]
-        add = 1 if start else 0
-        final = 1 if step and start + here == rows else 0
-        backward_weights(plan, hyper, params, moments, work, xs, grads, here, add, final, me, threads)
-        if not meet(state, threads):
-            return NAN
-    return result / terms
+                update(optimizer, own + ours, dw + ours, mean + ours, square + ours, hyper, fan_out)
+            update(optimizer, own + at, dw + at, mean + at, square + at, hyper, stop - at)
+        x = work + (layer[A_AT] + first * fan_out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastmlp.kernels.epoch import begin, end
+from fastmlp.kernels.gradient import gradient
 from fastmlp.kernels.jit import Doubles, Int, Integers, Pointer, entry, kernel
 from fastmlp.kernels.loss import evaluate, from_logits, is_cross_entropy
 from fastmlp.kernels.parallel import meet
@@ -33,7 +34,7 @@ from fastmlp.kernels.plan import (
 )
 from fastmlp.kernels.pointer import local, pointer
 from fastmlp.kernels.resident import small_batches
-from fastmlp.kernels.step import forward, gradient
+from fastmlp.kernels.step import forward
 from fastmlp.kernels.subnormals import FLUSH_AND_ZERO, flush_subnormals, restore_subnormals
 from fastmlp.kernels.update import prepare, update
 
