@@ -44,8 +44,8 @@ from fastmlp.kernels.step import (
 from fastmlp.kernels.tile import lanes, load, store
 from fastmlp.kernels.update import HYPER, update
 
-# Small nets' large batches are cut into groups with gradients of their own, whatever the number of threads: these would share each
-# layer's weights badly (4-32-16-4, 10,000 rows, Adam: two threads 1.9 times as fast as one, not 1.6; one thread loses 1 %).
+# Small nets' large batches are cut into groups with gradients of their own, whatever the number of threads: these would share
+# each layer's weights badly (4-32-16-4, 10,000 rows, Adam: two threads 1.9 times as fast as one, not 1.6; one loses 1 %).
 GROUPS, GROUPED_ROWS = 16, 1024
 
 NAN = float("nan")

@@ -1,4 +1,4 @@
-"""The parts of a training step over a whole network: forward, loss, backward and update; `fastmlp.kernels.gradient` joins them."""
+"""The parts of a training step over a whole network: forward, loss, backward, update; `fastmlp.kernels.gradient` joins them."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def backward_weights(
 ) -> None:
     """All weights' and biases' gradients over a block's rows from `first` on, which x holds; a share of each layer.
 
-    They are added to `grads` if `add`. With `step` they go through the optimiser at once, and `grads` is scratch, as `strip` is.
+    They are added to `grads` if `add`. With `step` they go through the optimiser at once; `grads` then is scratch, as `strip`.
     """
     optimizer = plan[OPTIMIZER]
     for index in range(plan[LAYERS]):
