@@ -1,8 +1,13 @@
-"""The activations: one entry each."""
+"""The activations: one entry each, and users' own."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from fastmlp.kernels import activation as codes
+from fastmlp.kernels.custom import compile_activation
 
 
 @dataclass(frozen=True)
@@ -39,3 +44,53 @@ ACTIVATIONS = {
     "tanh": Activation(codes.TANH, "tanh(z)", "glorot", "LeCun et al., 1998"),
     "softmax": Activation(codes.SOFTMAX, "exp(z) / sum(exp(z)), on the output only", "glorot", "Bridle, 1990"),
 }
+
+
+@dataclass(frozen=True)
+class CustomActivation:
+    """An activation that is given by two scalar functions, for `Model`'s ``activations``; it runs in a compiled loop.
+
+    Parameters
+    ----------
+    name : str
+        What the model's summary calls it.
+    value, derivative : function of a number
+        a = value(z) and da/dz = derivative(z), such that Numba can compile them: plain Python functions, or ``@njit`` ones with
+        options of their own. To be pickled with a model they must be importable.
+    init : {"glorot", "he"}
+        The initialisation of the weights before it.
+
+    Notes
+    -----
+    A numeric constant in a float32 model makes float64 arithmetic of what it meets, as anywhere in Numba.
+
+    Examples
+    --------
+    >>> import numpy as np, fastmlp
+    >>> square = fastmlp.CustomActivation("square", lambda z: z * z, lambda z: z + z)
+    >>> model = fastmlp.Model.from_weights([np.eye(2)], [np.zeros(2)], activations=[square])
+    >>> model.predict([[3.0, -4.0]])
+    array([[ 9., 16.]])
+    """
+
+    name: str
+    value: Callable[[Any], Any]
+    derivative: Callable[[Any], Any]
+    init: str = "glorot"
+
+    def code(self, dtype: np.dtype) -> int:
+        """The kernels' number for it; compiles at the first call."""
+        return compile_activation(self.value, self.derivative, dtype)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def code_of(activation: "str | CustomActivation", dtype: np.dtype) -> int:
+    """The kernels' number for an activation."""
+    return ACTIVATIONS[activation].code if isinstance(activation, str) else activation.code(dtype)
+
+
+def init_of(activation: "str | CustomActivation") -> str:
+    """The initialisation of the weights before an activation."""
+    return ACTIVATIONS[activation].init if isinstance(activation, str) else activation.init

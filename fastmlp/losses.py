@@ -1,8 +1,13 @@
-"""The losses: one entry each."""
+"""The losses: one entry each, and users' own."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from fastmlp.kernels import loss as codes
+from fastmlp.kernels.custom import compile_loss
 
 
 @dataclass(frozen=True)
@@ -54,3 +59,47 @@ LOSSES = {
         "identity",
     ),
 }
+
+
+@dataclass(frozen=True)
+class CustomLoss:
+    """A loss that is given by two scalar functions, for `Model`'s ``loss``: the mean over rows and outputs of value(p, y).
+
+    Parameters
+    ----------
+    name : str
+        What the model's summary calls it.
+    value, derivative : function of two numbers
+        The loss of an output p and its target y, and its derivative by p, such that Numba can compile them: plain Python
+        functions, or ``@njit`` ones with options of their own. To be pickled with a model they must be importable.
+    output : str
+        The output activation that it takes unless told otherwise.
+
+    Raises
+    ------
+    ValueError
+        If the name is a built-in loss's.
+
+    Examples
+    --------
+    >>> import numpy as np, fastmlp
+    >>> asymmetric = fastmlp.CustomLoss(
+    ...     "pinball", lambda p, y: max(0.9 * (y - p), 0.1 * (p - y)), lambda p, y: -0.9 if p < y else 0.1
+    ... )
+    >>> model = fastmlp.Model.from_weights([np.zeros((1, 1))], [np.zeros(1)], loss=asymmetric)
+    >>> model.loss([[1.0], [1.0]], [[1.0], [-1.0]])
+    0.5
+    """
+
+    name: str
+    value: Callable[[Any, Any], Any]
+    derivative: Callable[[Any, Any], Any]
+    output: str = "identity"
+
+    def __post_init__(self) -> None:
+        if self.name in LOSSES:
+            raise ValueError(f"name must not be that of a built-in loss, got {self.name!r}")
+
+    def code(self, dtype: np.dtype) -> int:
+        """The kernels' number for it; compiles at the first call."""
+        return compile_loss(self.value, self.derivative, dtype)

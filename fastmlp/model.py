@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmlp import validation
-from fastmlp.activations import ACTIVATIONS
-from fastmlp.engine import Engine
+from fastmlp.activations import code_of, init_of
+from fastmlp.engine import Engine, Job
 from fastmlp.history import History
 from fastmlp.initialisation import INITS, initialise
 from fastmlp.kernels.loss import CROSS_ENTROPY, CROSS_ENTROPY_ROWS
-from fastmlp.losses import LOSSES
+from fastmlp.losses import LOSSES, CustomLoss
 from fastmlp.optimizers import Optimizer, choose
 
 
@@ -40,10 +40,10 @@ class Model:
     ----------
     sizes : sequence of int
         Widths, from the inputs to the outputs; at least two.
-    activations : str or sequence of str
+    activations : str, CustomActivation or sequence of these
         One name for the hidden layers (the output then takes the loss's own: sigmoid for ``bce``, softmax for
         ``cross_entropy``, else identity), or a name for each layer. Names: `fastmlp.activations.ACTIVATIONS`.
-    loss : str
+    loss : str or CustomLoss
         A name from `fastmlp.losses.LOSSES`.
     dtype : {"float64", "float32"}
     rng : int, numpy.random.Generator or None
@@ -51,10 +51,13 @@ class Model:
     init : {"auto", "he", "glorot", "small"}
         ``he``: N(0, 2 / fan_in) (He et al., 2015). ``glorot``: uniform within sqrt(6 / (fan_in + fan_out)) (Glorot and
         Bengio, 2010). ``auto``: the one that suits each layer's activation. ``small``: 0.01 N(0, 1). Biases are 0.
+    dropout : float or sequence of float
+        The share of each hidden layer's outputs, in [0, 1), that `fit` and `step` set to 0, anew for each row and step; the
+        others are divided by what is left (Srivastava et al., 2014). One rate, or one for each hidden layer.
 
     Attributes
     ----------
-    sizes, activations : tuple
+    sizes, activations, dropout : tuple
     loss_name : str
     dtype : numpy.dtype
     params : (n,) array
@@ -81,26 +84,28 @@ class Model:
     def __init__(
         self,
         sizes: Sequence[int],
-        activations: str | Sequence[str] = "relu",
-        loss: str = "mse",
+        activations: Any = "relu",
+        loss: Any = "mse",
         dtype: Any = "float64",
         rng: Any = None,
         init: str = "auto",
+        dropout: Any = 0.0,
     ) -> None:
         validation.choice("init", init, INITS)
         generator = validation.generator(rng)
-        self._build(validation.sizes(sizes), activations, loss, validation.dtype(dtype))
-        for weights, name in zip(self.weights, self.activations, strict=True):
-            initialise(weights, ACTIVATIONS[name].init if init == "auto" else init, generator)
+        self._build(validation.sizes(sizes), activations, loss, validation.dtype(dtype), dropout)
+        for weights, activation in zip(self.weights, self.activations, strict=True):
+            initialise(weights, init_of(activation) if init == "auto" else init, generator)
 
     @classmethod
     def from_weights(
         cls,
         weights: Sequence[Any],
         biases: Sequence[Any],
-        activations: str | Sequence[str] = "relu",
-        loss: str = "mse",
+        activations: Any = "relu",
+        loss: Any = "mse",
         dtype: Any = None,
+        dropout: Any = 0.0,
     ) -> "Model":
         """A model that starts from copies of the arrays given.
 
@@ -108,7 +113,7 @@ class Model:
         ----------
         weights : sequence of (fan_in, fan_out) arrays
         biases : sequence of (fan_out,) or (1, fan_out) arrays
-        activations, loss : as for `Model`
+        activations, loss, dropout : as for `Model`
         dtype : {"float64", "float32"} or None
             None: float32 if all arrays are float32, else float64.
 
@@ -128,26 +133,32 @@ class Model:
             dtype = validation.dtype(dtype)
         matrices, vectors = validation.parameters(weights, biases, dtype)
         model = cls.__new__(cls)
-        model._build((len(matrices[0]), *(matrix.shape[1] for matrix in matrices)), activations, loss, matrices[0].dtype)
+        sizes = len(matrices[0]), *(matrix.shape[1] for matrix in matrices)
+        model._build(sizes, activations, loss, matrices[0].dtype, dropout)
         for views, arrays in ((model.weights, matrices), (model.biases, vectors)):
             for view, array in zip(views, arrays, strict=True):
                 view[...] = array
         return model
 
-    def _build(self, sizes: tuple[int, ...], activations: Any, loss: Any, dtype: np.dtype) -> None:
-        self.sizes = sizes
-        self.loss_name = validation.choice("loss", loss, LOSSES)
-        self.activations = validation.activations(activations, len(sizes) - 1, self.loss_name)
-        self.dtype = dtype
-        self._code = LOSSES[self.loss_name].code
-        self._engine = Engine(sizes, self.activations, self._code, dtype)
+    def _build(self, sizes: tuple[int, ...], activations: Any, loss: Any, dtype: np.dtype, dropout: Any) -> None:
+        self.sizes, self.dtype = sizes, dtype
+        self._loss = loss if isinstance(loss, CustomLoss) else LOSSES[validation.choice("loss", loss, LOSSES)]
+        self.loss_name = loss.name if isinstance(loss, CustomLoss) else loss
+        self.activations = validation.activations(activations, len(sizes) - 1, self.loss_name, self._loss.output)
+        self.dropout = validation.dropout(dropout, len(sizes) - 2)
+        self._start()
+
+    def _start(self) -> None:
+        self._code = self._loss.code(self.dtype) if isinstance(self._loss, CustomLoss) else self._loss.code
+        codes = [code_of(activation, self.dtype) for activation in self.activations]
+        self._engine = Engine(self.sizes, codes, self._code, self.dtype, self.dropout)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_engine": self._engine.save()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._engine = Engine(self.sizes, self.activations, self._code, self.dtype)
+        self._start()
         self._engine.restore(state["_engine"])
 
     @property
@@ -164,6 +175,19 @@ class Model:
     def biases(self) -> list[np.ndarray]:
         """Each layer's (1, fan_out) biases, views of `params`."""
         return self._engine.views(self._engine.params)[1]
+
+    @property
+    def average(self) -> np.ndarray | None:
+        """A copy of the running mean of `params` that an optimiser with ``ema`` keeps, laid out as `params`; else None.
+
+        Examples
+        --------
+        >>> import fastmlp
+        >>> model = fastmlp.Model([1, 1], rng=0)
+        >>> history = model.fit([[1.0]], [[2.0]], epochs=100, optimizer=fastmlp.SGD(0.1, ema=0.9))
+        >>> model.params[...] = model.average
+        """
+        return self._engine.average()
 
     def fit(
         self,
@@ -222,7 +246,7 @@ class Model:
         shuffle = validation.flag("shuffle", shuffle) and batch < samples
         chosen = choose(lr, optimizer)
         order = np.arange(samples) if shuffle else None
-        seed = validation.seed(rng) if shuffle or rng is not None else 0
+        seed = validation.seed(rng) if shuffle or rng is not None or any(self.dropout) else 0
         losses = np.zeros(epochs)
         printed = 0
 
@@ -232,7 +256,7 @@ class Model:
                 print(f"Epoch {printed}, Loss: {losses[printed]:.4f}")
                 printed += verbose
 
-        self._engine.train(X, y, code, chosen, batch, order, seed, losses, look)
+        self._engine.train(Job(X, y, code, chosen, batch, order, shuffle, seed, seed), losses, look)
         return History(epoch=range(epochs), loss=losses)
 
     def step(self, X: Any, y: Any, lr: float | None = None, optimizer: Optimizer | None = None) -> float:
@@ -343,7 +367,9 @@ class Model:
         for index, (fan_in, fan_out) in enumerate(pairwise(self.sizes)):
             parameters = (fan_in + 1) * fan_out
             size = parameters * self.dtype.itemsize
-            rows.append((str(index + 1), f"{fan_in} -> {fan_out}", self.activations[index], f"{parameters:,}", f"{size:,}"))
+            rows.append(
+                (str(index + 1), f"{fan_in} -> {fan_out}", str(self.activations[index]), f"{parameters:,}", f"{size:,}")
+            )
         rows.append(("total", "", "", f"{self.params.size:,}", f"{self.params.nbytes:,}"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = []
@@ -354,5 +380,5 @@ class Model:
 
     def __repr__(self) -> str:
         layers = "-".join(map(str, self.sizes))
-        names = ", ".join(self.activations)
+        names = ", ".join(map(str, self.activations))
         return f"Model({layers}, {names}; {self.loss_name}, {self.dtype}, {self.params.size:,} parameters)"

@@ -11,39 +11,80 @@ from fastmlp.kernels import update as codes
 from fastmlp.validation import real
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Optimizer(ABC):
-    """What the optimisers share."""
+    """What the optimisers share: settings that change the gradient before the step, and the mean of the parameters after it.
+
+    They need the whole gradient of a step before its update, which then no longer happens while the gradient is in the cache.
+
+    Parameters
+    ----------
+    l1, l2 : float
+        Penalties, at least 0: ``l1 * sum(|w|) + l2 / 2 * sum(w**2)`` over the weights, not the biases, is added to the loss
+        that `Model.fit` reports, and its gradient to the loss's.
+    clip_value : float or None
+        Then each number of the gradient is clipped to [-clip_value, clip_value].
+    clip_norm : float or None
+        Then the gradient is scaled to a norm of clip_norm, if its norm over all parameters is larger (Pascanu et al., 2013).
+    ema : float
+        In [0, 1). If above 0, after each step ``average = ema * average + (1 - ema) * params``; `Model.average` returns it
+        (Polyak and Juditsky, 1992). It starts as the parameters before the first step.
+    """
 
     code: ClassVar[int]
+    gain: ClassVar[float] = 1.0  # times the loss's gradient
+    places: ClassVar[dict[str, str]] = {}  # in the kernels' settings, of fields of other names
+
+    l1: float = 0.0
+    l2: float = 0.0
+    clip_value: float | None = None
+    clip_norm: float | None = None
+    ema: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
+            name, value = field.name, getattr(self, field.name)
             if field.type is bool:
                 if not isinstance(value, bool | np.bool_):
-                    raise TypeError(f"{field.name} must be True or False, got {value!r}")
-            elif field.name in ("lr", "epsilon"):
-                real(field.name, value, above=0.0)
-            elif field.name == "weight_decay":
-                real(field.name, value, least=0.0)
+                    raise TypeError(f"{name} must be True or False, got {value!r}")
+            elif name == "lr" and hasattr(value, "rates"):
+                continue
+            elif name in ("lr", "epsilon"):
+                real(name, value, above=0.0)
+            elif name in ("clip_value", "clip_norm"):
+                if value is not None:
+                    real(name, value, above=0.0)
+            elif name in ("weight_decay", "l1", "l2", "momentum_decay"):
+                real(name, value, least=0.0)
             else:
-                real(field.name, value, least=0.0, below=1.0)
+                real(name, value, least=0.0, below=1.0)
+
+    def __repr__(self) -> str:
+        shown = [field for field in fields(self) if not field.kw_only or getattr(self, field.name) != field.default]
+        return f"{type(self).__name__}({', '.join(f'{field.name}={getattr(self, field.name)!r}' for field in shown)})"
 
     @property
     @abstractmethod
     def moments(self) -> int:
         """How many vectors of the parameters' length the optimiser keeps."""
 
+    @property
+    def whole(self) -> bool:
+        """Whether the update needs the whole gradient."""
+        return bool(self.l1 or self.l2 or self.clip_value or self.clip_norm or self.ema)
+
     def hyper(self) -> np.ndarray:
-        """The settings, where the kernels look for them."""
+        """The settings, where the kernels look for them; a schedule's rates come with the training."""
         values = np.zeros(codes.HYPER)
+        values[codes.GAIN] = self.gain
         for field in fields(self):
-            values[getattr(codes, field.name.upper())] = getattr(self, field.name)
+            value = getattr(self, field.name)
+            if value is not None and not hasattr(value, "rates"):
+                values[getattr(codes, self.places.get(field.name, field.name).upper())] = value
         return values
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SGD(Optimizer):
     """Stochastic gradient descent.
 
@@ -57,7 +98,7 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    lr : float
+    lr : float or Schedule
         Learning rate, above 0.
     momentum : float
         In [0, 1).
@@ -65,6 +106,8 @@ class SGD(Optimizer):
         Look ahead along the momentum; needs ``momentum > 0``.
     weight_decay : float
         L2 penalty's coefficient, at least 0; applies to biases too.
+    l1, l2, clip_value, clip_norm, ema
+        As for all: `Optimizer`.
 
     Raises
     ------
@@ -82,7 +125,7 @@ class SGD(Optimizer):
 
     code: ClassVar[int] = codes.SGD
 
-    lr: float = 0.01
+    lr: Any = 0.01
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
@@ -97,7 +140,7 @@ class SGD(Optimizer):
         return 1 if self.momentum else 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adam(Optimizer):
     """Adam (Kingma and Ba, 2015).
 
@@ -112,14 +155,16 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    lr : float
+    lr : float or Schedule
         Learning rate, above 0.
     beta1, beta2 : float
         Decay of the running means of g and g**2, in [0, 1).
     epsilon : float
         Above 0.
     weight_decay : float
-        L2 penalty's coefficient, at least 0; it goes through the running means (not AdamW).
+        L2 penalty's coefficient, at least 0; it goes through the running means (see `AdamW`).
+    l1, l2, clip_value, clip_norm, ema
+        As for all: `Optimizer`.
 
     Raises
     ------
@@ -137,7 +182,7 @@ class Adam(Optimizer):
 
     code: ClassVar[int] = codes.ADAM
 
-    lr: float = 1e-3
+    lr: Any = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -146,6 +191,318 @@ class Adam(Optimizer):
     @property
     def moments(self) -> int:
         return 2
+
+
+@dataclass(frozen=True, repr=False)
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019).
+
+    As `Adam` without its L2 penalty, and besides::
+
+        p -= lr * weight_decay * p              (p from before the step)
+
+    as ``torch.optim.AdamW`` does.
+
+    Parameters
+    ----------
+    lr : float or Schedule
+        Learning rate, above 0.
+    beta1, beta2 : float
+        Decay of the running means of g and g**2, in [0, 1).
+    epsilon : float
+        Above 0.
+    weight_decay : float
+        At least 0; applies to biases too.
+    l1, l2, clip_value, clip_norm, ema
+        As for all: `Optimizer`.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of its range.
+    TypeError
+        If a setting is not a number.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> fastmlp.AdamW(3e-4).weight_decay
+    0.01
+    """
+
+    code: ClassVar[int] = codes.ADAMW
+
+    lr: Any = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.01
+
+    @property
+    def moments(self) -> int:
+        return 2
+
+
+@dataclass(frozen=True, repr=False)
+class RMSprop(Optimizer):
+    """RMSprop (Tieleman and Hinton, 2012).
+
+    With gradient g, per step::
+
+        g += weight_decay * p
+        v = alpha * v + (1 - alpha) * g**2
+        b = momentum * b + g / (sqrt(v) + epsilon)
+        p -= lr * b
+
+    as ``torch.optim.RMSprop`` does, not centered.
+
+    Parameters
+    ----------
+    lr : float or Schedule
+        Learning rate, above 0.
+    alpha : float
+        Decay of the running mean of g**2, in [0, 1).
+    epsilon : float
+        Above 0.
+    momentum : float
+        In [0, 1).
+    weight_decay : float
+        L2 penalty's coefficient, at least 0; applies to biases too.
+    l1, l2, clip_value, clip_norm, ema
+        As for all: `Optimizer`.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of its range.
+    TypeError
+        If a setting is not a number.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> fastmlp.RMSprop(1e-3).alpha
+    0.99
+    """
+
+    code: ClassVar[int] = codes.RMSPROP
+    places: ClassVar[dict[str, str]] = {"alpha": "beta2"}
+
+    lr: Any = 1e-2
+    alpha: float = 0.99
+    epsilon: float = 1e-8
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+    @property
+    def moments(self) -> int:
+        return 2 if self.momentum else 1
+
+
+@dataclass(frozen=True, repr=False)
+class Adagrad(Optimizer):
+    """Adagrad (Duchi et al., 2011).
+
+    With gradient g, per step::
+
+        g += weight_decay * p
+        v += g**2                               (v starts at 0)
+        p -= lr * g / (sqrt(v) + epsilon)
+
+    as ``torch.optim.Adagrad`` does.
+
+    Parameters
+    ----------
+    lr : float or Schedule
+        Learning rate, above 0.
+    epsilon : float
+        Above 0.
+    weight_decay : float
+        L2 penalty's coefficient, at least 0; applies to biases too.
+    l1, l2, clip_value, clip_norm, ema
+        As for all: `Optimizer`.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of its range.
+    TypeError
+        If a setting is not a number.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> fastmlp.Adagrad().lr
+    0.01
+    """
+
+    code: ClassVar[int] = codes.ADAGRAD
+
+    lr: Any = 1e-2
+    epsilon: float = 1e-10
+    weight_decay: float = 0.0
+
+    @property
+    def moments(self) -> int:
+        return 1
+
+
+@dataclass(frozen=True, repr=False)
+class Adamax(Optimizer):
+    """Adamax: Adam by the infinity norm (Kingma and Ba, 2015, section 7.1).
+
+    With gradient g, at step t = 1, 2, ...::
+
+        g += weight_decay * p
+        m = beta1 * m + (1 - beta1) * g
+        u = max(beta2 * u, |g| + epsilon)
+        p -= lr / (1 - beta1**t) * m / u
+
+    as ``torch.optim.Adamax`` does.
+
+    Parameters
+    ----------
+    lr : float or Schedule
+        Learning rate, above 0.
+    beta1, beta2 : float
+        Decay of the running mean of g and of the largest |g|, in [0, 1).
+    epsilon : float
+        Above 0.
+    weight_decay : float
+        L2 penalty's coefficient, at least 0; applies to biases too.
+    l1, l2, clip_value, clip_norm, ema
+        As for all: `Optimizer`.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of its range.
+    TypeError
+        If a setting is not a number.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> fastmlp.Adamax().lr
+    0.002
+    """
+
+    code: ClassVar[int] = codes.ADAMAX
+
+    lr: Any = 2e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+
+    @property
+    def moments(self) -> int:
+        return 2
+
+
+@dataclass(frozen=True, repr=False)
+class Nadam(Optimizer):
+    """Adam with Nesterov momentum (Dozat, 2016).
+
+    With gradient g, at step t = 1, 2, ...::
+
+        g += weight_decay * p
+        mu_t = beta1 * (1 - 0.96**(t * momentum_decay) / 2)
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g**2
+        m^ = mu_(t+1) * m / (1 - mu_1 ... mu_(t+1)) + (1 - mu_t) * g / (1 - mu_1 ... mu_t)
+        p -= lr * m^ / (sqrt(v / (1 - beta2**t)) + epsilon)
+
+    as ``torch.optim.NAdam`` does.
+
+    Parameters
+    ----------
+    lr : float or Schedule
+        Learning rate, above 0.
+    beta1, beta2 : float
+        Decay of the running means of g and g**2, in [0, 1).
+    epsilon : float
+        Above 0.
+    weight_decay : float
+        L2 penalty's coefficient, at least 0; applies to biases too.
+    momentum_decay : float
+        How fast mu comes to beta1, at least 0.
+    l1, l2, clip_value, clip_norm, ema
+        As for all: `Optimizer`.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of its range.
+    TypeError
+        If a setting is not a number.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> fastmlp.Nadam().momentum_decay
+    0.004
+    """
+
+    code: ClassVar[int] = codes.NADAM
+
+    lr: Any = 2e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+    momentum_decay: float = 4e-3
+
+    @property
+    def moments(self) -> int:
+        return 2
+
+
+@dataclass(frozen=True, repr=False)
+class Lion(Optimizer):
+    """Lion: the sign of an interpolated momentum (Chen et al., 2023).
+
+    With gradient g, per step::
+
+        c = beta1 * m + (1 - beta1) * g         (m starts at 0)
+        p -= lr * (sign(c) + weight_decay * p)
+        m = beta2 * m + (1 - beta2) * g
+
+    Parameters
+    ----------
+    lr : float or Schedule
+        Learning rate, above 0.
+    beta1, beta2 : float
+        The momentum's share in the step, and its decay, in [0, 1).
+    weight_decay : float
+        Decoupled from the momentum, at least 0; applies to biases too.
+    l1, l2, clip_value, clip_norm, ema
+        As for all: `Optimizer`.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of its range.
+    TypeError
+        If a setting is not a number.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> fastmlp.Lion().beta2
+    0.99
+    """
+
+    code: ClassVar[int] = codes.LION
+
+    lr: Any = 1e-4
+    beta1: float = 0.9
+    beta2: float = 0.99
+    weight_decay: float = 0.0
+
+    @property
+    def moments(self) -> int:
+        return 1
 
 
 DEFAULT = SGD()
@@ -164,7 +521,7 @@ def choose(lr: Any, optimizer: Any) -> Optimizer:
         # Made once: checking its settings takes longer than a small net's step. Not so for other types: True would find 1.0's.
         return _sgd(lr) if type(lr) is float else SGD(lr)
     if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer must be a fastmlp.SGD or fastmlp.Adam, got {optimizer!r}")
+        raise TypeError(f"optimizer must be a fastmlp.SGD, fastmlp.Adam or another Optimizer, got {optimizer!r}")
     if lr is not None:
         raise ValueError(f"lr={lr!r} must not be given together with optimizer={optimizer!r}, which has its own")
     return optimizer

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.activations import ACTIVATIONS
+from fastmlp.activations import ACTIVATIONS, CustomActivation
 from fastmlp.losses import LOSSES
 
 FEW = 32  # numbers that Python checks sooner than NumPy does
@@ -218,23 +218,35 @@ def sizes(value: Any) -> tuple[int, ...]:
     return widths
 
 
-def activations(value: Any, layers: int, loss: str) -> tuple[str, ...]:
-    """A name for each layer, such that the loss can take the last one's outputs."""
-    if isinstance(value, str):
-        choice("activations", value, [name for name in ACTIVATIONS if name != "softmax"])
-        names = (value,) * (layers - 1) + (LOSSES[loss].output,)
+def activations(value: Any, layers: int, loss: str, output: str) -> tuple[str | CustomActivation, ...]:
+    """An activation for each layer, such that the loss can take the last one's outputs; `output` where only one was given."""
+    if isinstance(value, str | CustomActivation):
+        hidden = _activation(value, [name for name in ACTIVATIONS if name != "softmax"])
+        names = (hidden,) * (layers - 1) + (output,)
     elif isinstance(value, Sequence):
-        names = tuple(choice("activations", name, ACTIVATIONS) for name in value)
+        names = tuple(_activation(name, ACTIVATIONS) for name in value)
     else:
         raise TypeError(f"activations must be a name or a sequence of names, got {value!r}")
     if len(names) != layers:
         raise ValueError(f"activations must hold {layers} names, one a layer, got {len(names)}")
     if "softmax" in names[:-1]:
         raise ValueError(f"activations must have softmax on the output only, got {value!r}")
-    wanted = LOSSES[loss].outputs
+    wanted = LOSSES[loss].outputs if loss in LOSSES else ()
     if wanted and names[-1] not in wanted:
         raise ValueError(f"activations must end in {wanted[0]!r} for loss={loss!r}, got {names[-1]!r}")
     return names
+
+
+def _activation(value: Any, known: Collection[str]) -> str | CustomActivation:
+    return value if isinstance(value, CustomActivation) else choice("activations", value, known)
+
+
+def dropout(value: Any, hidden: int) -> tuple[float, ...]:
+    """A rate for each hidden layer."""
+    rates = value if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else (value,) * hidden
+    if len(rates) != hidden:
+        raise ValueError(f"dropout must hold {hidden} rates, one a hidden layer, got {len(rates)}")
+    return tuple(real("dropout", rate, least=0.0, below=1.0) for rate in rates)
 
 
 def parameters(weights: Any, biases: Any, dtype: np.dtype | None) -> tuple[list[np.ndarray], list[np.ndarray]]:

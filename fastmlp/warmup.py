@@ -5,7 +5,7 @@ import numpy as np
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.losses import LOSSES
 from fastmlp.model import Model
-from fastmlp.optimizers import SGD, Adam
+from fastmlp.optimizers import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RMSprop
 
 
 def warmup(dtype: str | None = None) -> None:
@@ -59,3 +59,16 @@ def _warm_networks(dtype: str) -> None:
                 model.fit(x, np.zeros(rows, int))
             model.loss(x, y)
             model.apply_gradient(model.gradient(x, y)[1])
+    model = Model([2, width, 1], dropout=0.5, dtype=dtype)
+    every = (
+        AdamW(),
+        RMSprop(),
+        RMSprop(momentum=0.9),
+        Adagrad(),
+        Adamax(),
+        Nadam(),
+        Lion(),
+        SGD(l1=1, clip_value=1, clip_norm=1, ema=0.5),
+    )
+    for optimizer in every:
+        model.fit(X[:, :2], X[:, :1], optimizer=optimizer)

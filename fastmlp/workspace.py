@@ -8,9 +8,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from fastmlp.activations import ACTIVATIONS
 from fastmlp.kernels import plan as at
 from fastmlp.kernels.activation import GELU, SILU, SOFTMAX
+from fastmlp.kernels.apply import STRETCH
+from fastmlp.kernels.custom import CUSTOM
+from fastmlp.kernels.dropout import WHOLE
 from fastmlp.kernels.gradient import GROUPED_ROWS, GROUPS
 from fastmlp.kernels.loss import BCE, HUBER, MAE, MSE
 from fastmlp.kernels.product import FAR_WEIGHTS, TALL, spare_room
@@ -71,7 +73,9 @@ class Workspace:
         The same, rounded up to whole registers.
     """
 
-    def __init__(self, sizes: Sequence[int], activations: Sequence[str], loss: int, dtype: np.dtype) -> None:
+    def __init__(
+        self, sizes: Sequence[int], activations: Sequence[int], loss: int, dtype: np.dtype, dropout: Sequence[float] = ()
+    ) -> None:
         self.dtype = dtype
         self.sizes = tuple(sizes)
         layers = len(sizes) - 1
@@ -79,19 +83,22 @@ class Workspace:
         self.records = self.plan[at.HEADER :].reshape(layers, at.RECORD)
         self.offsets = []
         end = 0
-        for record, (fan_in, fan_out), name in zip(self.records, pairwise(sizes), activations, strict=True):
+        for record, (fan_in, fan_out), code in zip(self.records, pairwise(sizes), activations, strict=True):
             weights, biases = end, end + fan_in * fan_out
             end = biases + fan_out
             self.offsets.append((weights, biases))
             record[[at.FAN_IN, at.FAN_OUT, at.WEIGHTS, at.BIASES]] = fan_in, fan_out, weights, biases
-            record[at.ACTIVATION] = ACTIVATIONS[name].code
+            record[at.ACTIVATION] = code
             record[at.STRIPS] = fan_in * fan_out >= STRIP_WEIGHTS and fan_out >= 2 * VECTOR_BYTES // dtype.itemsize
             record[at.PACKED] = record[at.STRIPS] and fan_out * dtype.itemsize >= FAR_WEIGHTS
+        self.records[: len(dropout), at.DROPPED] = [round(rate * WHOLE) for rate in dropout]
+        self.drops = any(dropout)
         self.parameters = end
         row_bytes = 2 * sum(sizes) * dtype.itemsize
         self.padded = -(-end // PADDING) * PADDING
         self.plan[at.LAYERS], self.plan[at.LOSS], self.plan[at.PARAMETERS] = layers, loss, self.padded
         self.plan[at.BLOCK] = max(BLOCK_BYTES // row_bytes // CHUNK * CHUNK, BLOCK_ROWS)
+        self.plan[at.CHUNKS] = -(-end // STRETCH)
         self._may_group = self.padded <= GROUPED_PARAMETERS and not self.records[:, at.STRIPS].any()
         self.plan[at.GROUPED] = self._may_group
         self.capacity = self.packed = self.sums = self.groups = self.threads = 0
@@ -145,7 +152,9 @@ class Workspace:
 
         widest = max(self.sizes)
         plan[at.X_AT] = place(packed * self.sizes[0])
-        plan[at.Y_AT] = place(packed * self.sizes[-1])
+        plan[at.Y_AT] = place(packed * (self.sizes[-1] + 1))
+        plan[at.ROW_SIZE] = -(-self.sizes[-1] // PADDING) * PADDING
+        plan[at.ROW_AT] = place(rows // CHUNK * int(plan[at.ROW_SIZE]))
         plan[at.GRADIENT_AT] = place(self.padded)
         plan[at.SUMS_AT] = place(sums)
         plan[at.GROUPS_AT] = place(groups)
@@ -157,7 +166,8 @@ class Workspace:
         for record in records:
             fan_in, fan_out = int(record[at.FAN_IN]), int(record[at.FAN_OUT])
             record[at.A_AT] = place(rows * fan_out)
-            record[at.Z_AT] = place(rows * fan_out) if record[at.ACTIVATION] in (GELU, SILU) else record[at.A_AT]
+            keeps = record[at.DROPPED] or record[at.ACTIVATION] in (GELU, SILU) or record[at.ACTIVATION] >= CUSTOM
+            record[at.Z_AT] = place(rows * fan_out) if keeps else record[at.A_AT]
             record[at.D_AT] = place(rows * fan_out)
             wide, tall = (-(-fan_out // PANEL) * PANEL, -(-fan_in // PANEL) * PANEL) if record[at.STRIPS] else (0, fan_in)
             record[at.PANELS_AT] = place(rows * wide)

@@ -9,6 +9,7 @@ Conventions: z = X @ W + b with W of (inputs, outputs) and b of (1, outputs); ev
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from itertools import pairwise, product
 from typing import Any, NamedTuple
 
@@ -263,6 +264,11 @@ def adam_step(
 
 
 # ---- training --------------------------------------------------------------------------------------------------------
+
+
+def settings(optimizer: Any) -> dict[str, Any]:
+    """An optimiser's own settings, without those that all have."""
+    return {field.name: getattr(optimizer, field.name) for field in fields(optimizer) if not field.kw_only}
 
 
 class Trained(NamedTuple):

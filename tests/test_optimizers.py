@@ -30,7 +30,7 @@ IDS = [str(optimizer) for optimizer in SETTINGS]
 def oracle(optimizer):
     """The oracle's step with these settings: its arguments have the same names."""
     step = reference.sgd_step if isinstance(optimizer, SGD) else reference.adam_step
-    return partial(step, **dataclasses.asdict(optimizer))
+    return partial(step, **reference.settings(optimizer))
 
 
 # ---- as objects ------------------------------------------------------------------------------------------------------
@@ -38,8 +38,8 @@ def oracle(optimizer):
 
 @pytest.mark.small
 def test_fields():
-    assert dataclasses.asdict(SGD()) == {"lr": 0.01, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
-    assert dataclasses.asdict(Adam()) == {
+    assert reference.settings(SGD()) == {"lr": 0.01, "momentum": 0.0, "nesterov": False, "weight_decay": 0.0}
+    assert reference.settings(Adam()) == {
         "lr": 1e-3,
         "beta1": 0.9,
         "beta2": 0.999,

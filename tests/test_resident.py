@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from functools import partial
 from typing import Any
 
@@ -26,7 +25,7 @@ pytestmark = pytest.mark.small
 def test_training_equals_the_oracle(hidden: str, output: str, loss: str, decay: float, dtype: str) -> None:
     """All widths; a batch of all lanes but one, of all, and several of a few rows with a remainder."""
     optimizer = SGD(0.1, weight_decay=decay)
-    step = partial(reference.sgd_step, **dataclasses.asdict(optimizer))
+    step = partial(reference.sgd_step, **reference.settings(optimizer))
     for inputs in range(1, WIDTH + 1):
         for units in range(1, WIDTH + 1):
             for rows, batch in ((7, None), (8, None), (7, 3)):

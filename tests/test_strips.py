@@ -26,7 +26,7 @@ def _run(
     code: int, hyper: Any, x: Any, d: Any, w: Any, moments: Any, dw: Any, panels: Any, strip: Any, add: int, step: int
 ) -> None:
     (rows, fan_in), fan_out = x.shape, d.shape[1]
-    prepare(code, pointer(hyper), 1)
+    prepare(code, pointer(hyper), 1, pointer(w))
     pack(pointer(d), pointer(panels), rows, fan_out, rows)
     first = pointer(moments)
     second = first + w.size

@@ -29,7 +29,7 @@ def of(problem):
 
 def oracle(optimizer):
     step = reference.sgd_step if isinstance(optimizer, SGD) else reference.adam_step
-    return partial(step, **dataclasses.asdict(optimizer))
+    return partial(step, **reference.settings(optimizer))
 
 
 def same(model, other):

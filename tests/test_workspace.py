@@ -8,12 +8,13 @@ import pytest
 from fastmlp import Adam, Model, workspace
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.kernels import plan as at
+from fastmlp.kernels.activation import GELU, IDENTITY, RELU, SOFTMAX, TANH
 from fastmlp.kernels.gradient import GROUPED_ROWS, GROUPS
 from fastmlp.kernels.loss import CROSS_ENTROPY, MSE
 from fastmlp.kernels.step import CHUNK
 from fastmlp.workspace import Workspace, aligned
 
-HEADER_PARTS = (at.X_AT, at.Y_AT, at.GRADIENT_AT, at.SUMS_AT, at.P_AT, at.SPARE_AT, at.STRIP_AT)
+HEADER_PARTS = (at.X_AT, at.Y_AT, at.ROW_AT, at.GRADIENT_AT, at.SUMS_AT, at.P_AT, at.SPARE_AT, at.STRIP_AT)
 
 
 @pytest.mark.small
@@ -30,7 +31,7 @@ def test_aligned(dtype: Any) -> None:
 @pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize("sizes", [(7, 200, 160, 3), (16, 1100, 160, 3)], ids=["near", "far"])
 def test_parts_never_overlap(sizes: tuple[int, ...], narrow: bool, dtype: Any) -> None:
-    space = Workspace(sizes, ("gelu", "tanh", "identity"), MSE, dtype)
+    space = Workspace(sizes, (GELU, TANH, IDENTITY), MSE, dtype)
     for rows, threads in ((1, 1), (100, 1), (50, 3), (2000, 2)):
         space.reserve(rows, narrow, threads)
         starts = [int(space.plan[part]) for part in HEADER_PARTS]
@@ -50,7 +51,7 @@ def test_parts_never_overlap(sizes: tuple[int, ...], narrow: bool, dtype: Any) -
 @pytest.mark.small
 @pytest.mark.parametrize("sizes", [(4, 32, 16, 4), (64, 60, 10)])
 def test_groups_of_rows_have_room(sizes: tuple[int, ...], dtype: Any) -> None:
-    space = Workspace(sizes, ("gelu", "tanh", "identity")[-len(sizes) + 1 :], MSE, dtype)
+    space = Workspace(sizes, (GELU, TANH, IDENTITY)[-len(sizes) + 1 :], MSE, dtype)
     space.reserve(5000)  # by blocks, as for a prediction of so many rows before
     for rows, threads in ((1023, 1), (1024, 1), (5000, 1), (5632, 3), (9000, 7), (5120, 7)):
         space.reserve(rows, threads=threads)
@@ -63,7 +64,7 @@ def test_groups_of_rows_have_room(sizes: tuple[int, ...], dtype: Any) -> None:
 
 @pytest.mark.small
 def test_it_grows_and_never_shrinks() -> None:
-    space = Workspace((3, 5, 2), ("relu", "softmax"), CROSS_ENTROPY, np.dtype(float))
+    space = Workspace((3, 5, 2), (RELU, SOFTMAX), CROSS_ENTROPY, np.dtype(float))
     space.reserve(100)
     before = space.buffer
     space.reserve(1)

@@ -1,7 +1,7 @@
 """Activations and their derivatives, over flat buffers that are still in the first-level cache.
 
 One kernel each, chosen at run time by a code. The backward kernels multiply a gradient by the derivative in place, taken from
-the activation's output; only gelu and silu need its input z, so layers with these keep it.
+the activation's output; only gelu, silu and users' own need its input z, so layers with these keep it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 from fastmlp.kernels.across import largest, total
 from fastmlp.kernels.arithmetic import first_columns, fma, maximum, minimum, where
+from fastmlp.kernels.custom import CUSTOM, call_elementwise
 from fastmlp.kernels.jit import Int, Pointer, inlined, kernel
 from fastmlp.kernels.math import exp, expm1, log1p, normal_cdf, normal_density, sigmoid, tanh
 from fastmlp.kernels.tile import lanes, load, splat, store
@@ -23,7 +24,7 @@ IDENTITY, RELU, LEAKY_RELU, ELU, GELU, SILU, SOFTPLUS, SIGMOID, TANH, SOFTMAX = 
 @inlined
 def needs_input(code: int) -> bool:
     """Whether the derivative is taken from z, so that z must be kept beside the output."""
-    return code == GELU or code == SILU
+    return code == GELU or code == SILU or code >= CUSTOM
 
 
 def _forward(name: str, function: Callable[[Tile], Tile]) -> Callable[..., Any]:
@@ -219,6 +220,8 @@ def activate(code: Int, z: Pointer, out: Pointer, rows: Int, columns: Int) -> No
         softplus_forward(z, out, count)
     elif code == SOFTMAX:
         softmax_forward(z, out, rows, columns)
+    elif code >= CUSTOM:
+        call_elementwise(code, 0, z, out, count)
 
 
 @kernel
@@ -243,3 +246,5 @@ def multiply_derivative(code: Int, a: Pointer, d: Pointer, rows: Int, columns: I
         softplus_backward(a, d, count)
     elif code == SOFTMAX:
         softmax_backward(a, d, rows, columns)
+    elif code >= CUSTOM:
+        call_elementwise(code, 1, a, d, count)

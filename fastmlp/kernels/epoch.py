@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastmlp.kernels.jit import Int, Integers, Pointer, inlined, kernel
-from fastmlp.kernels.plan import BATCH, CURSOR, EPOCH, EPOCHS, RANDOM, SAMPLES, SHUFFLE, STEP
+from fastmlp.kernels.plan import BATCH, CURSOR, EPOCH, EPOCHS, RANDOM, REORDER, SAMPLES, SHUFFLE, STEP
 
 # Multipliers of splitmix64, as signed numbers.
 GOLDEN, MIX_1, MIX_2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
@@ -16,7 +16,7 @@ def begin(plan: Any, params: Any, order: Any, state: Any) -> int:
     """Start the next step: the number of rows in its batch, from state[CURSOR] on; 0 if all epochs are done."""
     if state[EPOCH] >= plan[EPOCHS]:
         return 0
-    if plan[SHUFFLE] and state[CURSOR] == 0:
+    if plan[SHUFFLE] == REORDER and state[CURSOR] == 0:
         shuffle(params, order, state, plan[SAMPLES])
     state[STEP] = state[STEP] + 1
     return min(plan[BATCH], plan[SAMPLES] - state[CURSOR])
@@ -34,13 +34,18 @@ def end(plan: Any, state: Any, losses: Any, rows: int, loss: float) -> None:
 
 
 @inlined
-def _random(state: Integers) -> int:
-    """The next number of splitmix64 (Steele, Lea and Flood, 2014), its upper 32 bits."""
-    state[RANDOM] = state[RANDOM] + GOLDEN
-    z = state[RANDOM]
+def mixed(z: int) -> int:
+    """splitmix64's output for a state (Steele, Lea and Flood, 2014)."""
     z = (z ^ ((z >> 30) & 0x3FFFFFFFF)) * MIX_1
     z = (z ^ ((z >> 27) & 0x1FFFFFFFFF)) * MIX_2
-    return ((z ^ ((z >> 31) & 0x1FFFFFFFF)) >> 32) & 0xFFFFFFFF
+    return z ^ ((z >> 31) & 0x1FFFFFFFF)
+
+
+@inlined
+def _random(state: Integers) -> int:
+    """The next number of splitmix64, its upper 32 bits."""
+    state[RANDOM] = state[RANDOM] + GOLDEN
+    return (mixed(state[RANDOM]) >> 32) & 0xFFFFFFFF
 
 
 @kernel

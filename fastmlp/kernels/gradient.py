@@ -7,13 +7,15 @@ the bits do not depend on how many there are.
 
 from __future__ import annotations
 
+from fastmlp.kernels.apply import apply, penalty, share_start
 from fastmlp.kernels.jit import Double, Doubles, Int, Integers, Pointer, inlined, kernel
-from fastmlp.kernels.loss import from_logits, is_cross_entropy
+from fastmlp.kernels.loss import from_logits, is_cross_entropy, weigh
 from fastmlp.kernels.parallel import meet
 from fastmlp.kernels.plan import (
     A_AT,
     BIASES,
     BLOCK,
+    CHUNKS,
     FAN_IN,
     FAN_OUT,
     GROUPED,
@@ -24,9 +26,12 @@ from fastmlp.kernels.plan import (
     OPTIMIZER,
     PARAMETERS,
     RECORD,
+    STEP,
     STRIP_AT,
     STRIP_SIZE,
     TARGETS,
+    WEIGHTED,
+    WHOLE,
     X_AT,
     Y_AT,
 )
@@ -37,12 +42,11 @@ from fastmlp.kernels.step import (
     backward_weights,
     forward,
     pack_weights,
-    share_start,
     start_backward,
     whole,
 )
 from fastmlp.kernels.tile import lanes, load, store
-from fastmlp.kernels.update import HYPER, update
+from fastmlp.kernels.update import GAIN, HYPER, MASS, TERMS, update
 
 # Small nets' large batches are cut into groups with gradients of their own, whatever the number of threads: these would share
 # each layer's weights badly (4-32-16-4, 10,000 rows, Adam: two threads 1.9 times as fast as one, not 1.6; one loses 1 %).
@@ -85,10 +89,12 @@ def through(
     packed: Int,
     dx: Pointer,
     inputs: Int,
+    step: Int,
 ) -> None:
     """`rows` rows of the data from `at` on (`order[at]` on if `shuffled`) through all layers and back.
 
     They are those from `first` on of a block of `height` rows. partials[c] becomes the loss of its c-th CHUNK of rows.
+    `step` is the number of the step, 0 for none.
     """
     last = plan + (HEADER + (plan[LAYERS] - 1) * RECORD)
     fan_in = plan[HEADER + FAN_IN]
@@ -101,9 +107,9 @@ def through(
         gather(x, order + at, xs, rows, fan_in)
         gather(y, order + at, ys, rows, targets)
     out = work + (last[A_AT] + first * last[FAN_OUT])
-    forward(plan, params, work, xs, out, first, rows, 1 if from_logits(plan[LOSS]) else 0, packed)
+    forward(plan, params, work, xs, out, at, first, rows, 1 if from_logits(plan[LOSS]) else 0, packed, step)
     start_backward(plan, work, ys, partials, first, rows, scale)
-    backward_rows(plan, params, work, dx + (at - first) * fan_in, first, rows, height, inputs)
+    backward_rows(plan, params, work, dx + (at - first) * fan_in, at, first, rows, height, inputs, step)
 
 
 @kernel
@@ -128,15 +134,15 @@ def group_gradients(
     shuffled: Int,
     rows: Int,
     group: Int,
+    scale: Double,
     dx: Pointer,
     inputs: Int,
+    step: Int,
     me: Int,
     threads: Int,
 ) -> None:
     """A thread's share of the groups: each one's gradient over its `group` rows, in blocks that are the thread's own."""
     fan_in = plan[HEADER + FAN_IN]
-    last = plan + (HEADER + (plan[LAYERS] - 1) * RECORD)
-    terms = rows if is_cross_entropy(plan[LOSS]) else rows * last[FAN_OUT]
     strip = work + (plan[STRIP_AT] + me * plan[STRIP_SIZE])
     block = _part_rows(group, -(-group // plan[BLOCK]))
     first = me * block
@@ -147,8 +153,8 @@ def group_gradients(
         own = work + (plan[GROUPS_AT] + start // group * plan[PARAMETERS])
         for at in range(start, stop, block):
             here = min(block, stop - at)
-            losses = hyper + (HYPER + (at - first) // CHUNK)
-            through(plan, losses, params, work, x, y, order, shuffled, at, first, here, here, 1.0 / terms, 0, dx, inputs)
+            losses = hyper + (HYPER + plan[CHUNKS] + (at - first) // CHUNK)
+            through(plan, losses, params, work, x, y, order, shuffled, at, first, here, here, scale, 0, dx, inputs, step)
             xs = work + (plan[X_AT] + first * fan_in) if shuffled else x + at * fan_in
             add = 1 if at > start else 0
             backward_weights(plan, hyper, params, params, work, strip, xs, own, first, here, add, 0, 0, 1)
@@ -182,49 +188,59 @@ def gradient(
     """
     last = plan + (HEADER + (plan[LAYERS] - 1) * RECORD)
     fan_in = plan[HEADER + FAN_IN]
-    terms = rows if is_cross_entropy(plan[LOSS]) else rows * last[FAN_OUT]
-    partials = hyper + HYPER
+    partials = hyper + (HYPER + plan[CHUNKS])
     result = 0.0
+    extra = 0.0
     packed = 1 if rows >= COPIED_ROWS else 0
+    now = state[STEP] if step else 0
     pack_weights(plan, params, work, rows, inputs, me, threads)
+    if me == 0:
+        weight = weigh(y, order, shuffled, rows, plan[TARGETS]) if plan[WEIGHTED] else rows * 1.0
+        hyper[MASS] = weight
+        hyper[TERMS] = weight if is_cross_entropy(plan[LOSS]) else weight * last[FAN_OUT]
+        if step and plan[WHOLE]:
+            extra = penalty(plan, hyper, params)
     if not meet(state, threads):
         return NAN
+    terms = hyper[TERMS]
+    scale = hyper[GAIN] / terms
     if plan[GROUPED] and rows >= GROUPED_ROWS:
         group = _part_rows(rows, GROUPS)
-        group_gradients(plan, hyper, params, work, x, y, order, shuffled, rows, group, dx, inputs, me, threads)
+        group_gradients(plan, hyper, params, work, x, y, order, shuffled, rows, group, scale, dx, inputs, now, me, threads)
         if not meet(state, threads):
             return NAN
         if me == 0:
             for c in range(0, rows, CHUNK):
                 result += partials[c // CHUNK]
         count = last[BIASES] + last[FAN_OUT]
-        size = plan[PARAMETERS]
         lower = share_start(work, count, CHUNK, me, threads)
         upper = share_start(work, count, CHUNK, me + 1, threads)
-        sum_groups(work + plan[GROUPS_AT], grads, size, -(-rows // group), lower, upper)
-        if step:
+        sum_groups(work + plan[GROUPS_AT], grads, plan[PARAMETERS], -(-rows // group), lower, upper)
+        if step and not plan[WHOLE]:
             first = moments + lower
-            update(plan[OPTIMIZER], params + lower, grads + lower, first, first + size, hyper, upper - lower)
-        return result / terms if meet(state, threads) else NAN
-    block = max(rows, 1)
-    if rows > plan[BLOCK]:
-        block = _part_rows(rows, -(-rows // plan[BLOCK]))
-    strip = work + (plan[STRIP_AT] + me * plan[STRIP_SIZE])
-    for start in range(0, rows, block):
-        here = min(block, rows - start)
-        first = share_start(work, here, CHUNK, me, threads)
-        own = share_start(work, here, CHUNK, me + 1, threads) - first
-        at = start + first
-        through(plan, partials, params, work, x, y, order, shuffled, at, first, own, here, 1.0 / terms, packed, dx, inputs)
+            update(plan[OPTIMIZER], params + lower, grads + lower, first, first + plan[PARAMETERS], hyper, upper - lower)
         if not meet(state, threads):
             return NAN
-        if me == 0:
-            for c in range(0, here, CHUNK):
-                result += partials[c // CHUNK]
-        xs = work + plan[X_AT] if shuffled else x + start * fan_in
-        add = 1 if start else 0
-        final = 1 if step and start + here == rows else 0
-        backward_weights(plan, hyper, params, moments, work, strip, xs, grads, 0, here, add, final, me, threads)
-        if not meet(state, threads):
-            return NAN
-    return result / terms
+    else:
+        block = _part_rows(rows, -(-rows // plan[BLOCK])) if rows > plan[BLOCK] else max(rows, 1)
+        strip = work + (plan[STRIP_AT] + me * plan[STRIP_SIZE])
+        for start in range(0, rows, block):
+            here = min(block, rows - start)
+            first = share_start(work, here, CHUNK, me, threads)
+            own = share_start(work, here, CHUNK, me + 1, threads) - first
+            at = start + first
+            through(plan, partials, params, work, x, y, order, shuffled, at, first, own, here, scale, packed, dx, inputs, now)
+            if not meet(state, threads):
+                return NAN
+            if me == 0:
+                for c in range(0, here, CHUNK):
+                    result += partials[c // CHUNK]
+            xs = work + plan[X_AT] if shuffled else x + start * fan_in
+            add = 1 if start else 0
+            final = 1 if step and start + here == rows and not plan[WHOLE] else 0
+            backward_weights(plan, hyper, params, moments, work, strip, xs, grads, 0, here, add, final, me, threads)
+            if not meet(state, threads):
+                return NAN
+    if step and plan[WHOLE] and not (apply(plan, hyper, params, moments, grads, state, me, threads) and meet(state, threads)):
+        return NAN
+    return result / terms + extra

@@ -229,6 +229,16 @@ def first_columns(tile: Tile, count: int) -> Tile:
     return np.broadcast_to(np.arange(tile.shape[1]) < count, tile.shape).astype(tile.dtype).view(Tile)
 
 
+def kept(tile: Tile, key: int, index: int, rate: int) -> Tile:
+    words = (index + np.arange(tile.shape[1]) ^ key) & 0xFFFFFFFF
+    for added in ((key >> 32) + (index >> 32), None):
+        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
+            words = ((words ^ words >> shift) * factor) & 0xFFFFFFFF
+        if added is not None:
+            words = (words + added) & 0xFFFFFFFF
+    return (words >= rate).astype(tile.dtype)[None, :].view(Tile)
+
+
 def horner(x: Tile, single: Sequence[float], double: Sequence[float]) -> Tile:
     first, *others = single if x.dtype == np.float32 else double
     value = np.full_like(x, first)
@@ -280,6 +290,19 @@ def repeat(tile: Tile, rows: int) -> Tile:
 
 def transposed(tile: Tile) -> Tile:
     return tile.T.copy()
+
+
+# ---- users' own functions --------------------------------------------------------------------------------------------
+
+CUSTOM: dict[int, list[Callable[..., Any]]] = {}
+
+
+def call_elementwise(code: int, place: int, source: Pointer, to: Pointer, count: int) -> None:
+    CUSTOM[code][place](source, to, count)
+
+
+def call_loss(code: int, p: Pointer, y: Pointer, d: Pointer, count: int, scale: float) -> Any:
+    return CUSTOM[code][0](p, y, d, count, scale)
 
 
 # ---- subnormals ------------------------------------------------------------------------------------------------------

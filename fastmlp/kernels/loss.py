@@ -13,7 +13,8 @@ from typing import Any
 from fastmlp.kernels.across import largest, total, transposed
 from fastmlp.kernels.activation import row_maximum, store_powers
 from fastmlp.kernels.arithmetic import fabs, first_columns, fma, maximum, minimum, where
-from fastmlp.kernels.jit import Double, Int, Pointer, inlined, kernel
+from fastmlp.kernels.custom import CUSTOM, call_loss
+from fastmlp.kernels.jit import Double, Int, Integers, Pointer, inlined, kernel
 from fastmlp.kernels.math import exp, log, log_normal, sigmoid
 from fastmlp.kernels.pointer import local
 from fastmlp.kernels.tile import VECTOR_BYTES, lanes, load, load_square, splat, store
@@ -242,7 +243,7 @@ def evaluate(code: Int, p: Pointer, y: Pointer, d: Pointer, rows: Int, columns: 
     count = rows * columns
     if code == BCE:
         return bce(p, y, d, count, scale)
-    if code == CROSS_ENTROPY and columns <= 2 * lanes(p):
+    if code == CROSS_ENTROPY and columns <= 2 * lanes(p) and rows > 1:
         return cross_entropy_columns(p, y, d, rows, columns, scale)
     if code == CROSS_ENTROPY:
         return cross_entropy(p, y, d, rows, columns, scale)
@@ -252,4 +253,33 @@ def evaluate(code: Int, p: Pointer, y: Pointer, d: Pointer, rows: Int, columns: 
         return mse(p, y, d, count, scale)
     if code == MAE:
         return mae(p, y, d, count, scale)
+    if code >= CUSTOM:
+        return call_loss(code, p, y, d, count, scale)
     return huber(p, y, d, count, scale)
+
+
+@kernel
+def evaluate_weighted(
+    code: Int, p: Pointer, y: Pointer, d: Pointer, spare: Pointer, rows: Int, columns: Int, targets: Int, scale: Double
+) -> Double:
+    """`evaluate`, each row times its weight: y (rows, targets), of which the last is the weight.
+
+    `spare` is scratch for a row, in whole registers: `evaluate` writes beyond a row, which may be another thread's there.
+    """
+    result = 0.0
+    for i in range(rows):
+        row = y + i * targets
+        weight = row[targets - 1]
+        result += weight * evaluate(code, p + i * columns, row, spare, 1, columns, scale * weight)
+        for j in range(0, columns, lanes(p)):
+            store(load(spare + j, 0, 1, 1, columns - j), d + (i * columns + j), 0, columns - j)
+    return result
+
+
+@kernel
+def weigh(y: Pointer, order: Integers, ordered: Int, rows: Int, targets: Int) -> Double:
+    """The sum of the weights of `rows` rows of y (of those in `order`, if `ordered`); 1 where it is 0: nothing counts then."""
+    result = 0.0
+    for i in range(rows):
+        result += y[(order[i] if ordered else i) * targets + targets - 1]
+    return result if result != 0.0 else 1.0

@@ -16,7 +16,7 @@ SAMPLES = 8  # rows of the data
 BATCH = 9  # rows of a minibatch
 EPOCHS = 10  # epochs to run
 TARGETS = 11  # numbers in a row of targets
-SHUFFLE = 12  # 1: visit the rows in a new random order each epoch
+SHUFFLE = 12  # 0: the rows as they lie; else in an order that is given, which REORDER makes anew each epoch
 NARROW = 13  # 1: the batch lies on the lanes
 SUMS_AT = 14  # then, a register for each parameter's gradient
 P_AT = 15  # and the outputs of its batch
@@ -26,7 +26,17 @@ STRIP_AT = 18  # for each thread the gradient of a strip of weights, STRIP_SIZE 
 STRIP_SIZE = 19
 GROUPS_AT = 20  # the gradient of each group of rows, GROUPED nets only
 GROUPED = 21  # 1: from GROUPED_ROWS rows on, groups of rows have gradients of their own
-HEADER = 22
+CHUNKS = 22  # sums of squares of the gradient, behind the settings
+WHOLE = 23  # 1: the update needs the whole gradient (see `fastmlp.kernels.apply`)
+AVERAGED = 24  # 1: the parameters' running mean lies before the optimiser's vectors
+RATED = 25  # 1: each step has a learning rate of its own
+WEIGHTED = 26  # 1: a row's last target is its weight
+SEED = 27  # of dropout; 0: there is none
+ROW_AT = 28  # for each chunk of rows scratch for one, ROW_SIZE numbers
+ROW_SIZE = 29
+HEADER = 30
+
+REORDER = 2
 
 FAN_IN = 0
 FAN_OUT = 1
@@ -41,7 +51,8 @@ STRIPS = 9  # 1: the weights' gradient and update go by strips, and w.T lies by 
 PANELS_AT = 10  # then, the gradient of the pre-activations by panels
 PACKED = 11  # 1: a large batch reads w from a copy by panels
 PACKED_AT = 12  # then, the copy
-RECORD = 13
+DROPPED = 13  # share of the outputs that dropout leaves out, in parts of 2**32
+RECORD = 14
 
 # Training's own state, so that it can stop anywhere and go on.
 CURSOR = 0  # next row of the epoch
@@ -53,6 +64,7 @@ START = 4  # first row of this step's batch
 ROWS = 5  # rows of this step's batch; 0: there is none, return
 STOP = 6  # 1: make no further step
 ABORT = 7  # 1: a thread failed
+TICK = 8  # steps of this call
 ARRIVED = 16  # threads that wait at the barrier
 ROUND = 32  # meetings so far
 STATE = 48

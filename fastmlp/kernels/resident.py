@@ -29,10 +29,12 @@ from fastmlp.kernels.plan import (
     LAYERS,
     LOSS,
     OPTIMIZER,
+    RATED,
     RECORD,
     SAMPLES,
     SHUFFLE,
     WEIGHTS,
+    WHOLE,
 )
 from fastmlp.kernels.pointer import local
 from fastmlp.kernels.tile import VECTOR_BYTES, lanes, load, outer_add, splat, store
@@ -49,6 +51,8 @@ def fits(plan: Any, hyper: Any, step: int) -> bool:
     hidden = plan + HEADER
     last = hidden + RECORD
     if plan[LAYERS] != 2 or plan[BATCH] > step or plan[OPTIMIZER] != SGD or hyper[MOMENTUM] != 0.0:
+        return False
+    if plan[WHOLE] or plan[RATED]:
         return False
     if hidden[FAN_IN] > WIDTH or hidden[FAN_OUT] > WIDTH or last[FAN_OUT] != 1:
         return False
@@ -208,11 +212,12 @@ def small_batches(
     order: Integers,
     state: Integers,
     losses: Doubles,
+    rates: Doubles,
     count: Int,
 ) -> None:
     """`batches` with the batch on the lanes, and with all else in registers where that `fits`."""
     if not fits(plan, hyper, lanes(x)):
-        narrow_batches(plan, hyper, params, moments, work, x, y, order, state, losses, count)
+        narrow_batches(plan, hyper, params, moments, work, x, y, order, state, losses, rates, count)
     elif plan[HEADER + FAN_OUT] <= 2:
         resident_2(plan, hyper, params, x, y, order, state, losses, count)
     else:

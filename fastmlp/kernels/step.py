@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from fastmlp.kernels.activation import IDENTITY, multiply_derivative, needs_input
+from fastmlp.kernels.apply import share_start
+from fastmlp.kernels.dropout import dropout, layer_key
 from fastmlp.kernels.jit import Double, Doubles, Int, Integers, Pointer, inlined, kernel
 from fastmlp.kernels.layer import (
     few_rows_backward_inputs,
@@ -12,13 +14,14 @@ from fastmlp.kernels.layer import (
     layer_forward,
     transpose,
 )
-from fastmlp.kernels.loss import evaluate, from_logits
+from fastmlp.kernels.loss import evaluate, evaluate_weighted, from_logits
 from fastmlp.kernels.pack import pack, pack_transposed
 from fastmlp.kernels.plan import (
     A_AT,
     ACTIVATION,
     BIASES,
     D_AT,
+    DROPPED,
     FAN_IN,
     FAN_OUT,
     HEADER,
@@ -30,11 +33,15 @@ from fastmlp.kernels.plan import (
     PANELS_AT,
     PARAMETERS,
     RECORD,
+    ROW_AT,
+    ROW_SIZE,
+    SEED,
     SPARE_AT,
     SPARE_ROW,
     STRIPS,
     TARGETS,
     TRANSPOSED_AT,
+    WEIGHTED,
     WEIGHTS,
     Z_AT,
 )
@@ -48,17 +55,6 @@ CHUNK = 32
 
 # Up to so many rows the inputs' gradient is computed from w itself (256-256-256-256, one row, float32: 22, not 31 us).
 FEW_ROWS = 4
-
-
-@kernel
-def share_start(like: Pointer, count: Int, unit: Int, me: Int, threads: Int) -> Int:
-    """Where the `me`-th thread's share of `count` things starts, in whole units; the next one's start is its end.
-
-    A kernel, not an inlined helper: Numba would compile one of these anew for each unit. `like` only tells the dtype.
-    """
-    if threads == 1:  # divisions take as long as a small layer
-        return count if me else 0
-    return min(me * -(-count // unit) // threads * unit, count)
 
 
 @inlined
@@ -92,12 +88,24 @@ def pack_weights(plan: Integers, params: Pointer, work: Pointer, rows: Int, inpu
 
 @kernel
 def forward(
-    plan: Integers, params: Pointer, work: Pointer, x: Pointer, out: Pointer, first: Int, rows: Int, logits: Int, packed: Int
+    plan: Integers,
+    params: Pointer,
+    work: Pointer,
+    x: Pointer,
+    out: Pointer,
+    at: Int,
+    first: Int,
+    rows: Int,
+    logits: Int,
+    packed: Int,
+    step: Int,
 ) -> None:
-    """All layers over `rows` rows x, which are the block's from `first` on.
+    """All layers over `rows` rows x, which are the batch's from `at` on, and the block's from `first` on.
 
-    The last layer's outputs go to `out`, without their activation if `logits`. `packed`: large weights lie by panels.
+    The last layer's outputs go to `out`, without their activation if `logits`. `packed`: large weights lie by panels. `step`:
+    training, in which units are dropped; 0 for none.
     """
+    seed = plan[SEED] if step else 0
     count = plan[LAYERS]
     spare = work + (plan[SPARE_AT] + first * plan[SPARE_ROW])
     for index in range(count):
@@ -115,7 +123,11 @@ def forward(
         if by_panels:
             w = work + layer[PACKED_AT]
         b = params + layer[BIASES]
-        layer_forward(code, x, w, b, z, to, spare, by_panels, rows, layer[FAN_IN], fan_out)
+        rate = layer[DROPPED] if seed else 0
+        whole_outputs = z if rate and not needs_input(code) else to
+        layer_forward(code, x, w, b, z, whole_outputs, spare, by_panels, rows, layer[FAN_IN], fan_out)
+        if rate:
+            dropout(whole_outputs, to, layer_key(x, seed, step, index), rate, at, rows, fan_out)
         x = to
 
 
@@ -130,7 +142,11 @@ def start_backward(plan: Integers, work: Pointer, y: Pointer, partials: Doubles,
         out = work + (last[A_AT] + i * outputs)
         d = work + (last[D_AT] + i * outputs)
         target = y + (i - first) * plan[TARGETS]
-        partials[i // CHUNK] = evaluate(code, out, target, d, here, outputs, scale)
+        if plan[WEIGHTED]:
+            spare = work + (plan[ROW_AT] + i // CHUNK * plan[ROW_SIZE])
+            partials[i // CHUNK] = evaluate_weighted(code, out, target, d, spare, here, outputs, plan[TARGETS], scale)
+        else:
+            partials[i // CHUNK] = evaluate(code, out, target, d, here, outputs, scale)
         if not from_logits(code):
             kept = out
             if needs_input(last[ACTIVATION]):
@@ -140,9 +156,22 @@ def start_backward(plan: Integers, work: Pointer, y: Pointer, partials: Doubles,
 
 @kernel
 def backward_rows(
-    plan: Integers, params: Pointer, work: Pointer, dx: Pointer, first: Int, rows: Int, height: Int, inputs: Int
+    plan: Integers,
+    params: Pointer,
+    work: Pointer,
+    dx: Pointer,
+    at: Int,
+    first: Int,
+    rows: Int,
+    height: Int,
+    inputs: Int,
+    step: Int,
 ) -> None:
-    """From the last layer's gradient of z to all others', for `rows` rows of a block of `height`; x's too if `inputs`."""
+    """From the last layer's gradient of z to all others', for `rows` rows of a block of `height`; x's too if `inputs`.
+
+    `at`, `first` and `step` are as `forward` had them.
+    """
+    seed = plan[SEED] if step else 0
     spare = work + (plan[SPARE_AT] + first * plan[SPARE_ROW])
     for back in range(plan[LAYERS]):
         index = plan[LAYERS] - 1 - back
@@ -156,19 +185,23 @@ def backward_rows(
             code = IDENTITY
             kept = dx
             to = dx + first * fan_in
+            rate = 0
             if index > 0:
                 below = layer + (0 - RECORD)
                 code = below[ACTIVATION]
-                kept = work + ((below[Z_AT] if needs_input(code) else below[A_AT]) + first * fan_in)
+                rate = below[DROPPED] if seed else 0
+                kept = work + ((below[Z_AT] if needs_input(code) or rate else below[A_AT]) + first * fan_in)
                 to = work + (below[D_AT] + first * fan_in)
             if height <= FEW_ROWS and fan_out > 1:
                 few_rows_backward_inputs(code, d, params + layer[WEIGHTS], kept, to, rows, fan_in, fan_out)
-                continue
-            wt = work + layer[TRANSPOSED_AT]
-            if fan_out == 1:
-                wt = params + layer[WEIGHTS]
-            tall = whole(fan_out, lanes(work)) if layer[STRIPS] else 0
-            layer_backward_inputs(code, d, wt, kept, to, spare, tall, rows, fan_in, fan_out)
+            else:
+                wt = work + layer[TRANSPOSED_AT]
+                if fan_out == 1:
+                    wt = params + layer[WEIGHTS]
+                tall = whole(fan_out, lanes(work)) if layer[STRIPS] else 0
+                layer_backward_inputs(code, d, wt, kept, to, spare, tall, rows, fan_in, fan_out)
+            if rate:
+                dropout(to, to, layer_key(d, seed, step, index - 1), rate, at, rows, fan_in)
 
 
 @kernel

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastmlp.kernels.apply import apply
 from fastmlp.kernels.epoch import begin, end
 from fastmlp.kernels.gradient import gradient
 from fastmlp.kernels.jit import Doubles, Int, Integers, Pointer, entry, kernel
-from fastmlp.kernels.loss import evaluate, from_logits, is_cross_entropy
+from fastmlp.kernels.loss import evaluate, evaluate_weighted, from_logits, is_cross_entropy, weigh
 from fastmlp.kernels.parallel import meet
 from fastmlp.kernels.plan import (
     A_AT,
+    AVERAGED,
     BLOCK,
     CURSOR,
     D_AT,
@@ -24,19 +26,23 @@ from fastmlp.kernels.plan import (
     NARROW,
     OPTIMIZER,
     PARAMETERS,
+    RATED,
     RECORD,
+    ROW_AT,
     ROWS,
     SHUFFLE,
     START,
     STEP,
     STOP,
     TARGETS,
+    TICK,
+    WEIGHTED,
 )
 from fastmlp.kernels.pointer import local, pointer
 from fastmlp.kernels.resident import small_batches
 from fastmlp.kernels.step import forward
 from fastmlp.kernels.subnormals import FLUSH_AND_ZERO, flush_subnormals, restore_subnormals
-from fastmlp.kernels.update import prepare, update
+from fastmlp.kernels.update import LR, MASS, prepare
 
 
 @kernel
@@ -51,16 +57,20 @@ def batches(
     order: Integers,
     state: Integers,
     losses: Doubles,
+    rates: Doubles,
     count: Int,
     me: Int,
     threads: Int,
 ) -> None:
     """At most `count` steps of training, from where `state` says; losses[e] gathers the mean loss of epoch e.
 
-    As the `me`-th of so many threads, which all make the same call but for `me`.
+    As the `me`-th of so many threads, which all make the same call but for `me`. `rates` has each step's learning rate, if
+    plan[RATED].
     """
+    if plan[AVERAGED]:
+        moments = moments + plan[PARAMETERS]
     if plan[NARROW]:
-        small_batches(plan, hyper, params, moments, work, x, y, order, state, losses, count)
+        small_batches(plan, hyper, params, moments, work, x, y, order, state, losses, rates, count)
         return
     shuffled = plan[SHUFFLE]
     grads = work + plan[GRADIENT_AT]
@@ -68,7 +78,10 @@ def batches(
         if me == 0:
             state[START] = state[CURSOR]
             state[ROWS] = 0 if state[STOP] else begin(plan, params, order, state)
-            prepare(plan[OPTIMIZER], hyper, state[STEP])
+            if plan[RATED]:
+                hyper[LR] = rates[state[TICK]]
+                state[TICK] = state[TICK] + 1
+            prepare(plan[OPTIMIZER], hyper, state[STEP], params)
         if not meet(state, threads):
             return
         start = state[START]
@@ -98,6 +111,7 @@ def train(
     order: Any,
     state: Any,
     losses: Any,
+    rates: Any,
     count: int,
     me: int,
     threads: int,
@@ -115,6 +129,7 @@ def train(
         pointer(order),
         pointer(state),
         pointer(losses),
+        pointer(rates),
         count,
         me,
         threads,
@@ -146,6 +161,7 @@ def step(plan: Any, hyper: Any, params: Any, moments: Any, work: Any, x: Any, y:
         pointer(y),
         here,
         here,
+        losses,
         losses,
         1,
         0,
@@ -189,11 +205,13 @@ def evaluate_gradient(
 
 @entry
 def apply_gradient(plan: Any, hyper: Any, params: Any, moments: Any, grads: Any, step: int) -> None:
-    """`update` for arrays: the step-th step, with the gradient in the first part of `grads`."""
-    first = pointer(moments)
-    prepare(plan[OPTIMIZER], pointer(hyper), step)
-    count = plan[PARAMETERS]
-    update(plan[OPTIMIZER], pointer(params), pointer(grads), first, first + count, pointer(hyper), count)
+    """`apply` for arrays: the step-th step, with the gradient in the first part of `grads`, which is changed."""
+    table = pointer(plan)
+    settings = pointer(hyper)
+    settings[MASS] = 1.0
+    prepare(plan[OPTIMIZER], settings, step, pointer(params))
+    first = pointer(moments) + (plan[PARAMETERS] if plan[AVERAGED] else 0)
+    apply(table, settings, pointer(params), first, pointer(grads), table, 0, 1)
 
 
 @entry
@@ -205,7 +223,7 @@ def predict(plan: Any, params: Any, work: Any, x: Any, out: Any) -> None:
         here = min(plan[BLOCK], x.shape[0] - start)
         rows = pointer(x) + start * fan_in
         to = pointer(out) + start * outputs
-        forward(pointer(plan), pointer(params), pointer(work), rows, to, 0, here, 0, 0)
+        forward(pointer(plan), pointer(params), pointer(work), rows, to, 0, 0, here, 0, 0, 0)
 
 
 @entry
@@ -220,7 +238,13 @@ def evaluate_loss(plan: Any, params: Any, work: Any, x: Any, y: Any) -> float:
         here = min(plan[BLOCK], x.shape[0] - start)
         rows = pointer(x) + start * x.shape[1]
         out = buffer + last[A_AT]
-        forward(table, pointer(params), buffer, rows, out, 0, here, 1 if from_logits(code) else 0, 0)
+        forward(table, pointer(params), buffer, rows, out, 0, 0, here, 1 if from_logits(code) else 0, 0, 0)
         targets = pointer(y) + start * plan[TARGETS]
-        result += evaluate(code, out, targets, buffer + last[D_AT], here, last[FAN_OUT], 0.0)
-    return result / (x.shape[0] * (1 if is_cross_entropy(code) else last[FAN_OUT]))
+        d = buffer + last[D_AT]
+        if plan[WEIGHTED]:
+            spare = buffer + plan[ROW_AT]
+            result += evaluate_weighted(code, out, targets, d, spare, here, last[FAN_OUT], plan[TARGETS], 0.0)
+        else:
+            result += evaluate(code, out, targets, d, here, last[FAN_OUT], 0.0)
+    terms = weigh(pointer(y), table, 0, x.shape[0], plan[TARGETS]) if plan[WEIGHTED] else x.shape[0] * 1.0
+    return result / (terms if is_cross_entropy(code) else terms * last[FAN_OUT])
