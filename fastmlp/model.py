@@ -12,7 +12,8 @@ from fastmlp.engine import Engine
 from fastmlp.initialisation import INITS, initialise
 from fastmlp.kernels.loss import CROSS_ENTROPY, CROSS_ENTROPY_ROWS
 from fastmlp.losses import LOSSES, CustomLoss
-from fastmlp.optimizers import Optimizer, choose
+from fastmlp.optimizer import Optimizer
+from fastmlp.optimizers import choose
 from fastmlp.training import Trainable
 
 

@@ -10,9 +10,9 @@ from fastmlp import dataset, validation
 from fastmlp.engine import Engine, Job
 from fastmlp.epochs import Epochs, interrupted
 from fastmlp.history import History
-from fastmlp.kernels import plan as at
 from fastmlp.losses import CustomLoss, Loss
-from fastmlp.optimizers import Optimizer, choose
+from fastmlp.optimizer import Optimizer
+from fastmlp.optimizers import choose
 from fastmlp.schedules import Schedule
 
 
@@ -131,14 +131,14 @@ class Trainable:
         >>> stopping.best > 0.95
         True
         """
-        chosen = choose(lr, optimizer)
+        chosen = choose(lr, optimizer, epochs=True)
         # One test for all that a plain fit has not: of the smallest net's, 7 us in all, it takes 0.3.
         if (
             callbacks is sample_weight is class_weight is validation_data is metrics is None
             and validation_split == label_smoothing == 0
             and nonfinite == "ignore"
             and type(verbose) is not str
-            and not hasattr(getattr(chosen, "lr", None), "rates")
+            and not isinstance(chosen.lr, Schedule)
             and getattr(X, "nbytes", 0) <= dataset.WHOLE // 8
         ):
             X, y, code = self._data(X, y)
@@ -146,7 +146,7 @@ class Trainable:
             return self._plain(job, validation.count("epochs", epochs), validation.count("verbose", verbose, 0))
 
         epochs, val = validation.count("epochs", epochs), None
-        schedule = _schedule(chosen)
+        schedule = chosen.lr if isinstance(chosen.lr, Schedule) else None
         if validation_data is not None:
             if validation_split:
                 raise ValueError("validation_split must not be given together with validation_data")
@@ -210,7 +210,7 @@ class Trainable:
 
     def _done(self, most: int) -> int:
         """Epochs that the training which was interrupted had done; the last look at it is some tenths of a second old."""
-        return min(int(self._engine._state[at.EPOCH]), most)
+        return min(self._engine.epochs_done, most)
 
     def fit_batches(
         self,
@@ -271,8 +271,8 @@ class Trainable:
         True
         """
         epochs = validation.count("epochs", epochs)
-        chosen = choose(lr, optimizer)
-        schedule = _schedule(chosen)
+        chosen = choose(lr, optimizer, epochs=True)
+        schedule = chosen.lr if isinstance(chosen.lr, Schedule) else None
         once = isinstance(batches, Iterator)
         if not callable(batches) and not isinstance(batches, Iterable):
             raise TypeError(f"batches must be an iterable or a function that returns one, got {batches!r}")
@@ -313,11 +313,3 @@ class Trainable:
         except (TypeError, ValueError) as error:
             raise type(error)(f"batches: number {index} is refused: {error}") from None
         return Job(data.X, data.y, data.code, optimizer, len(data.X), weighted=data.weighted)
-
-
-def _schedule(optimizer: Optimizer) -> Schedule | None:
-    """The optimiser's schedule, where it has one."""
-    lr = getattr(optimizer, "lr", None)
-    if hasattr(lr, "rates") and not isinstance(lr, Schedule):
-        raise TypeError(f"lr must be a number or a fastmlp.schedules.Schedule, got {lr!r}")
-    return lr if isinstance(lr, Schedule) else None

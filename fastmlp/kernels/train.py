@@ -78,7 +78,7 @@ def batches(
         if me == 0:
             state[START] = state[CURSOR]
             state[ROWS] = 0 if state[STOP] else begin(plan, params, order, state)
-            if plan[RATED]:
+            if plan[RATED] and state[ROWS] > 0:
                 hyper[LR] = rates[state[TICK]]
                 state[TICK] = state[TICK] + 1
             prepare(plan[OPTIMIZER], hyper, state[STEP], params)
