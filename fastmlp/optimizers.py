@@ -61,6 +61,7 @@ class Optimizer(ABC):
 
     def __repr__(self) -> str:
         shown = [field for field in fields(self) if not field.kw_only or getattr(self, field.name) != field.default]
+        shown.sort(key=lambda field: field.kw_only is True)  # its own first
         return f"{type(self).__name__}({', '.join(f'{field.name}={getattr(self, field.name)!r}' for field in shown)})"
 
     @property

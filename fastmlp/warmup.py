@@ -70,5 +70,5 @@ def _warm_networks(dtype: str) -> None:
         Lion(),
         SGD(l1=1, clip_value=1, clip_norm=1, ema=0.5),
     )
-    for optimizer in every:
-        model.fit(X[:, :2], X[:, :1], optimizer=optimizer)
+    for one in every:
+        model.fit(X[:, :2], X[:, :1], optimizer=one)
