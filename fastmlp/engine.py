@@ -236,6 +236,8 @@ class Engine:
         plan[at.SHUFFLE] = 0 if job.order is None else at.REORDER if job.shuffle else 1
         plan[at.NARROW], plan[at.RATED] = narrow, job.rates is not None
         plan[at.SEED] = job.dropout | 1 if self._space.drops else 0
+        if job.rates is not None:
+            self._hyper_of = None  # its rate will be overwritten
 
     def _prepare_optimizer(self, optimizer: Optimizer) -> None:
         """The optimiser's settings and memory; its memory stays while its kind does."""

@@ -69,7 +69,7 @@ class History(Mapping[str, list[Any]]):
         curves = [[loss for loss in self[name] if loss == loss and loss != float("inf")] for name in drawn]
         if all(min(curve, default=0) > 0 for curve in curves) and any(max(c) > LOG_SCALE * min(c) for c in curves):
             ax.set_yscale("log")
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.locator_params(axis="x", integer=True)
         ax.set_xlabel("epoch")
         ax.set_ylabel("loss")
         ax.legend()

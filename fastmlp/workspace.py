@@ -91,7 +91,7 @@ class Workspace:
             record[at.ACTIVATION] = code
             record[at.STRIPS] = fan_in * fan_out >= STRIP_WEIGHTS and fan_out >= 2 * VECTOR_BYTES // dtype.itemsize
             record[at.PACKED] = record[at.STRIPS] and fan_out * dtype.itemsize >= FAR_WEIGHTS
-        self.records[: len(dropout), at.DROPPED] = [round(rate * WHOLE) for rate in dropout]
+        self.records[: len(dropout), at.DROPPED] = [min(round(rate * WHOLE), WHOLE - 1) for rate in dropout]
         self.drops = any(dropout)
         self.parameters = end
         row_bytes = 2 * sum(sizes) * dtype.itemsize

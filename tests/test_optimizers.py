@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import reference
 from reference import error
+from reference_update import STEPS, oracle
 
 import fastmlp
-from fastmlp import SGD, Adam
+from fastmlp import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RMSprop
 
 # Every setting that changes the arithmetic, alone and together.
 SETTINGS = [
@@ -23,14 +24,24 @@ SETTINGS = [
     Adam(0.01, weight_decay=0.1),
     Adam(0.01, beta1=0.0, beta2=0.5),
     Adam(0.1, beta1=0.5, beta2=0.99, epsilon=1e-3, weight_decay=0.01),
+    AdamW(0.01, weight_decay=0.0),
+    AdamW(0.1, beta1=0.5, beta2=0.99, epsilon=1e-3, weight_decay=0.1),
+    RMSprop(0.01),
+    RMSprop(0.01, alpha=0.5, epsilon=1e-3, weight_decay=0.1),
+    RMSprop(0.01, momentum=0.5, weight_decay=0.1),
+    Adagrad(0.1),
+    Adagrad(0.1, epsilon=1e-2, weight_decay=0.1),
+    Adamax(0.01),
+    Adamax(0.1, beta1=0.5, beta2=0.5, epsilon=0.1, weight_decay=0.1),
+    Nadam(0.01),
+    Nadam(0.01, momentum_decay=0.0),
+    Nadam(0.1, beta1=0.5, beta2=0.99, epsilon=1e-3, weight_decay=0.1, momentum_decay=0.5),
+    Lion(0.01),
+    Lion(0.01, beta1=0.5, beta2=0.6, weight_decay=0.1),
 ]
 IDS = [str(optimizer) for optimizer in SETTINGS]
-
-
-def oracle(optimizer):
-    """The oracle's step with these settings: its arguments have the same names."""
-    step = reference.sgd_step if isinstance(optimizer, SGD) else reference.adam_step
-    return partial(step, **reference.settings(optimizer))
+KINDS = [SGD, Adam, AdamW, RMSprop, Adagrad, Adamax, Nadam, Lion]
+COMMON = {"l1": 0.0, "l2": 0.0, "clip_value": None, "clip_norm": None, "ema": 0.0}
 
 
 # ---- as objects ------------------------------------------------------------------------------------------------------
@@ -46,12 +57,28 @@ def test_fields():
         "epsilon": 1e-8,
         "weight_decay": 0.0,
     }
+    moments = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+    assert reference.settings(AdamW()) == {"lr": 1e-3, **moments, "weight_decay": 0.01}
+    assert reference.settings(RMSprop()) == {"lr": 1e-2, "alpha": 0.99, "epsilon": 1e-8, "momentum": 0.0, "weight_decay": 0.0}
+    assert reference.settings(Adagrad()) == {"lr": 1e-2, "epsilon": 1e-10, "weight_decay": 0.0}
+    assert reference.settings(Adamax()) == {"lr": 2e-3, **moments, "weight_decay": 0.0}
+    assert reference.settings(Nadam()) == {"lr": 2e-3, **moments, "weight_decay": 0.0, "momentum_decay": 4e-3}
+    assert reference.settings(Lion()) == {"lr": 1e-4, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.0}
+    for kind in KINDS:
+        assert {name: getattr(kind(), name) for name in COMMON} == COMMON
     assert SGD(0.1, 0.9, True, 0.2) == SGD(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.2)
     assert Adam(0.1, 0.8, 0.9, 1e-4, 0.2) == Adam(lr=0.1, beta1=0.8, beta2=0.9, epsilon=1e-4, weight_decay=0.2)
 
 
 @pytest.mark.small
-@pytest.mark.parametrize("kind", [SGD, Adam])
+def test_the_oracle_knows_all():
+    assert [kind.__name__ for kind in KINDS] == list(STEPS)
+    assert {type(optimizer) for optimizer in SETTINGS} == set(KINDS)
+    assert {kind.__name__ for kind in KINDS} <= set(fastmlp.__all__)
+
+
+@pytest.mark.small
+@pytest.mark.parametrize("kind", KINDS)
 def test_are_values(kind):
     assert kind(0.1) == kind(0.1) != kind(0.2)
     assert hash(kind(0.1)) == hash(kind(0.1))
@@ -61,17 +88,34 @@ def test_are_values(kind):
         kind().lr = 1
     assert kind(np.float32(0.5)) == kind(0.5)
     assert kind(1).lr == 1
+    assert kind(l2=0.1) == kind(l2=0.1) != kind()
+    assert "clip" not in repr(kind())
+    assert repr(kind(clip_norm=2.0)).endswith(", clip_norm=2.0)")
+    with pytest.raises(TypeError, match="positional"):
+        kind(*[0.5] * (len(reference.settings(kind())) + 1))  # those that all have are named
 
 
 NAN, INF = math.nan, math.inf
+LIMITS = {  # of each setting: what is just outside
+    "lr": (-0.5, 0.0, NAN, INF),
+    "weight_decay": (-0.5, NAN, INF),
+    "momentum": (-0.5, 1.0, 1.5, NAN),
+    "beta1": (-0.5, 1.0, 1.5, NAN),
+    "beta2": (-0.5, 1.0, 1.5, NAN),
+    "alpha": (-0.5, 1.0, 1.5, NAN),
+    "epsilon": (-0.5, 0.0, NAN, INF),
+    "momentum_decay": (-0.5, NAN, INF),
+    "l1": (-0.5, NAN, INF),
+    "l2": (-0.5, NAN, INF),
+    "clip_value": (-0.5, 0.0, NAN, INF),
+    "clip_norm": (-0.5, 0.0, NAN, INF),
+    "ema": (-0.5, 1.0, 1.5, NAN),
+}
+NUMBERS = [(kind, field.name) for kind in KINDS for field in dataclasses.fields(kind) if field.type is not bool]
 REFUSED = [
-    *[(kind, {"lr": value}, ValueError) for kind in (SGD, Adam) for value in (-0.5, 0.0, NAN, INF)],
-    *[(kind, {"weight_decay": value}, ValueError) for kind in (SGD, Adam) for value in (-0.5, NAN, INF)],
-    *[(SGD, {"momentum": value}, ValueError) for value in (-0.5, 1.0, 1.5, NAN)],
-    *[(Adam, {beta: value}, ValueError) for beta in ("beta1", "beta2") for value in (-0.5, 1.0, 1.5, NAN)],
-    *[(Adam, {"epsilon": value}, ValueError) for value in (-0.5, NAN, INF)],
-    *[(SGD, {name: value}, TypeError) for name in ("lr", "momentum", "weight_decay") for value in ("0.5", None, 1j)],
-    *[(Adam, {name: value}, TypeError) for name in ("lr", "beta1", "beta2", "epsilon") for value in ("0.5", None, [0.5])],
+    *[(kind, {name: value}, ValueError) for kind, name in NUMBERS for value in LIMITS[name]],
+    *[(kind, {name: value}, TypeError) for kind, name in NUMBERS for value in ("0.5", [0.5], True, 1j)],
+    *[(kind, {name: None}, TypeError) for kind, name in NUMBERS if not name.startswith("clip")],
     (SGD, {"nesterov": "yes"}, TypeError),
 ]
 
@@ -140,8 +184,10 @@ def test_adam_of_tiny_and_huge_gradients(scale, dtype):
     assert error(got, want) <= (1e-13 if dtype == "float64" else 2e-6)
 
 
-def test_adam_of_zero_gradients_stays():
-    got, _ = run(Adam(0.5), np.ones(9), np.zeros((3, 9)), "float64", oracle(Adam(0.5)))
+@pytest.mark.parametrize("kind", KINDS)
+def test_zero_gradients_move_nothing(kind):
+    still = kind(0.5, weight_decay=0.0)
+    got, _ = run(still, np.ones(9), np.zeros((3, 9)), "float64", oracle(still))
     np.testing.assert_array_equal(got, 1)
 
 
@@ -154,11 +200,11 @@ def test_adam_after_many_steps(dtype):
 
 
 @pytest.mark.small
-@pytest.mark.parametrize("optimizer", [SGD(0.1), Adam()], ids=str)
-def test_nan_gradients_reach_the_parameters(optimizer):
+@pytest.mark.parametrize("kind", KINDS)
+def test_nan_gradients_reach_the_parameters(kind):
     params, gradients = vectors(5, 1, "float64")
     gradients[0, 3] = np.nan
-    got, _ = run(optimizer, params, gradients, "float64", oracle(optimizer))
+    got, _ = run(kind(), params, gradients, "float64", oracle(kind()))
     np.testing.assert_array_equal(np.isnan(got), [False, False, False, True, False])
 
 

@@ -264,15 +264,20 @@ def evaluate_weighted(
 ) -> Double:
     """`evaluate`, each row times its weight: y (rows, targets), of which the last is the weight.
 
-    `spare` is scratch for a row, in whole registers: `evaluate` writes beyond a row, which may be another thread's there.
+    A row of weight 0 does not count even if its loss is infinite. `spare` is scratch for a row, in whole registers: `evaluate`
+    writes beyond a row, which may be another thread's there.
     """
     result = 0.0
     for i in range(rows):
         row = y + i * targets
         weight = row[targets - 1]
-        result += weight * evaluate(code, p + i * columns, row, spare, 1, columns, scale * weight)
+        if weight != 0.0:
+            result += weight * evaluate(code, p + i * columns, row, spare, 1, columns, scale * weight)
         for j in range(0, columns, lanes(p)):
-            store(load(spare + j, 0, 1, 1, columns - j), d + (i * columns + j), 0, columns - j)
+            slope = splat(p, 0.0, 1, 1)
+            if weight != 0.0:
+                slope = load(spare + j, 0, 1, 1, columns - j)
+            store(slope, d + (i * columns + j), 0, columns - j)
     return result
 
 

@@ -78,10 +78,11 @@ def batches(
         if me == 0:
             state[START] = state[CURSOR]
             state[ROWS] = 0 if state[STOP] else begin(plan, params, order, state)
-            if plan[RATED] and state[ROWS] > 0:
-                hyper[LR] = rates[state[TICK]]
-                state[TICK] = state[TICK] + 1
-            prepare(plan[OPTIMIZER], hyper, state[STEP], params)
+            if state[ROWS]:  # there is no rate behind the last step's
+                if plan[RATED]:
+                    hyper[LR] = rates[state[TICK]]
+                    state[TICK] = state[TICK] + 1
+                prepare(plan[OPTIMIZER], hyper, state[STEP], params)
         if not meet(state, threads):
             return
         start = state[START]
