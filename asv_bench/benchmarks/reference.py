@@ -12,7 +12,7 @@ from speed import WORKLOADS
 from benchmarks.timed import Timed
 from fastmlp.__main__ import train_numpy
 
-os.environ["XLA_FLAGS"] = pinned.ONE_THREAD
+os.environ |= {"XLA_FLAGS": pinned.ONE_THREAD, "NPROC": "1"}
 
 EPOCHS = 100
 

@@ -41,7 +41,7 @@ class Import:
 
 
 class FirstFit:
-    """The import and a first training of two epochs."""
+    """The import and a first training of two epochs; its data, and so NumPy, are there already."""
 
     params = (list(NETS),)
     param_names = ("net",)
