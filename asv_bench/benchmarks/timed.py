@@ -26,7 +26,7 @@ class Timed:
     timer = Clock()
     number = 1
     warmup_time = 0
-    rounds = 6
+    rounds = 4
     repeat = 3
 
     def take(self, work: Callable[[], object], calls: int = 1, threads: int = 1) -> None:
