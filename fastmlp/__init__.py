@@ -1,6 +1,9 @@
 """fastmlp: multilayer perceptrons on the CPU, trained from NumPy arrays by compiled kernels."""
 
+from fastmlp import metrics, schedules
 from fastmlp.activations import CustomActivation
+from fastmlp.callbacks import Callback, EarlyStopping
+from fastmlp.epochs import DivergenceError
 from fastmlp.history import History
 from fastmlp.losses import CustomLoss
 from fastmlp.model import Gradients, Model
@@ -15,8 +18,11 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "Callback",
     "CustomActivation",
     "CustomLoss",
+    "DivergenceError",
+    "EarlyStopping",
     "Gradients",
     "History",
     "Lion",
@@ -24,6 +30,8 @@ __all__ = [
     "Nadam",
     "RMSprop",
     "get_num_threads",
+    "metrics",
+    "schedules",
     "set_num_threads",
     "warmup",
 ]

@@ -11,7 +11,8 @@ from fastmlp import threads
 from fastmlp.kernels import plan as at
 from fastmlp.kernels import train as kernels
 from fastmlp.kernels.update import GAIN, HYPER
-from fastmlp.optimizers import SGD, Optimizer
+from fastmlp.optimizer import Optimizer
+from fastmlp.optimizers import SGD
 from fastmlp.workspace import Workspace, aligned
 
 # Work of one compiled call of `train`, in multiply-adds: a tenth of a second or so, after which Ctrl-C and printing get their
@@ -207,6 +208,11 @@ class Engine:
             own = space.buffer[start : start + space.padded]
             own[: gradient.size] = gradient
             kernels.apply_gradient(space.plan, self._hyper, self._store, self._moments, own, int(self._state[at.STEP]))
+
+    @property
+    def epochs_done(self) -> int:
+        """Of the training that is under way, or was the last."""
+        return int(self._state[at.EPOCH])
 
     def average(self) -> np.ndarray | None:
         """A copy of the parameters' running mean, where there is one."""

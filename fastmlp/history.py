@@ -1,11 +1,19 @@
 """What training reports."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LOG_SCALE = 10  # a loss that falls by more than this is drawn on a logarithmic scale
 
 
 class History(Mapping[str, list[Any]]):
     """A mapping of lists with one entry an epoch: ``epoch`` (from 0), ``loss`` (mean over the rows, before their updates).
+
+    And, where `Model.fit` was asked for them: ``lr`` (of the epoch's last step), ``val_loss``, each metric under its name, and
+    ``val_`` with its name.
 
     Examples
     --------
@@ -30,6 +38,42 @@ class History(Mapping[str, list[Any]]):
 
     def __len__(self) -> int:
         return len(self._columns)
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw the loss over the epochs, and the validation's where there is one.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes or None
+            Where to draw; None: in a figure of its own. Its scale is logarithmic if a loss falls to less than a tenth.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
+        """
+        if ax is None:
+            try:
+                from matplotlib import pyplot
+            except ImportError as error:
+                raise ImportError('History.plot needs matplotlib: pip install "fastmlp[plot]"') from error
+            ax = pyplot.subplots(layout="constrained")[1]
+        drawn = [name for name in ("loss", "val_loss") if name in self]
+        for name in drawn:
+            few = len(self["epoch"]) <= 30  # then the points can be told apart, and a single one is seen at all
+            ax.plot(self["epoch"], self[name], label=name, marker="." if few else None)
+        curves = [[loss for loss in self[name] if loss == loss and loss != float("inf")] for name in drawn]
+        if all(min(curve, default=0) > 0 for curve in curves) and any(max(c) > LOG_SCALE * min(c) for c in curves):
+            ax.set_yscale("log")
+        ax.locator_params(axis="x", integer=True)
+        ax.set_xlabel("epoch")
+        ax.set_ylabel("loss")
+        ax.legend()
+        return ax
 
     def __repr__(self) -> str:
         losses = self.get("loss", [])

@@ -8,12 +8,13 @@ import numpy as np
 
 from fastmlp import validation
 from fastmlp.activations import code_of, init_of
-from fastmlp.engine import Engine, Job
-from fastmlp.history import History
+from fastmlp.engine import Engine
 from fastmlp.initialisation import INITS, initialise
 from fastmlp.kernels.loss import CROSS_ENTROPY, CROSS_ENTROPY_ROWS
 from fastmlp.losses import LOSSES, CustomLoss
-from fastmlp.optimizers import Optimizer, choose
+from fastmlp.optimizer import Optimizer
+from fastmlp.optimizers import choose
+from fastmlp.training import Trainable
 
 
 class Gradients(NamedTuple):
@@ -33,7 +34,7 @@ class Gradients(NamedTuple):
     inputs: np.ndarray
 
 
-class Model:
+class Model(Trainable):
     """A multilayer perceptron: dense layers a = f(x @ W + b), trained by gradient descent.
 
     Parameters
@@ -188,76 +189,6 @@ class Model:
         >>> model.params[...] = model.average
         """
         return self._engine.average()
-
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        epochs: int = 1,
-        batch_size: int | None = None,
-        lr: float | None = None,
-        optimizer: Optimizer | None = None,
-        shuffle: bool = True,
-        rng: Any = None,
-        verbose: int = 0,
-    ) -> History:
-        """Train for some epochs of minibatches.
-
-        Parameters
-        ----------
-        X : (rows, sizes[0]) array
-        y : array
-            (rows, outputs), or (rows,) for one output; in [0, 1] for ``bce``. For ``cross_entropy`` integer labels
-            (rows,) or probability rows (rows, outputs).
-        epochs : int
-        batch_size : int or None
-            Rows in a step; the last one of an epoch may have fewer. None: all rows.
-        lr : float or None
-            Shorthand for ``optimizer=SGD(lr)``; not together with `optimizer`.
-        optimizer : SGD, Adam or None
-            None: ``SGD(0.01)``. Momentum and Adam's means carry over from call to call while the kind of optimiser stays.
-        shuffle : bool
-            Visit the rows in a new random order each epoch; of no effect if a batch holds all rows.
-        rng : int, numpy.random.Generator or None
-            Draws the orders.
-        verbose : int
-            Print the loss every `verbose` epochs; 0 for never.
-
-        Returns
-        -------
-        History
-            ``epoch`` and ``loss``, an entry an epoch: the mean over the rows of the loss before each row's update.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If an argument is out of range or of the wrong kind; the model is then as it was.
-
-        Notes
-        -----
-        Ctrl-C is seen between steps, several times a second unless one step takes longer, and leaves a model that can be
-        used and trained on.
-        """
-        X, y, code = self._data(X, y)
-        samples = len(X)
-        epochs = validation.count("epochs", epochs)
-        batch = samples if batch_size is None else min(validation.count("batch_size", batch_size), samples)
-        verbose = validation.count("verbose", verbose, 0)
-        shuffle = validation.flag("shuffle", shuffle) and batch < samples
-        chosen = choose(lr, optimizer)
-        order = np.arange(samples) if shuffle else None
-        seed = validation.seed(rng) if shuffle or rng is not None or any(self.dropout) else 0
-        losses = np.zeros(epochs)
-        printed = 0
-
-        def look(done: int) -> None:
-            nonlocal printed
-            while verbose and printed < done:
-                print(f"Epoch {printed}, Loss: {losses[printed]:.4f}")
-                printed += verbose
-
-        self._engine.train(Job(X, y, code, chosen, batch, order, shuffle, seed, seed), losses, look)
-        return History(epoch=range(epochs), loss=losses)
 
     def step(self, X: Any, y: Any, lr: float | None = None, optimizer: Optimizer | None = None) -> float:
         """One update from all rows of X: `fit` for one epoch of one batch, without its overhead.

@@ -1,88 +1,12 @@
 """The optimisers: their settings. The arithmetic is in `fastmlp.kernels.update`."""
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
-import numpy as np
-
 from fastmlp.kernels import update as codes
-from fastmlp.validation import real
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Optimizer(ABC):
-    """What the optimisers share: settings that change the gradient before the step, and the mean of the parameters after it.
-
-    They need the whole gradient of a step before its update, which then no longer happens while the gradient is in the cache.
-
-    Parameters
-    ----------
-    l1, l2 : float
-        Penalties, at least 0: ``l1 * sum(|w|) + l2 / 2 * sum(w**2)`` over the weights, not the biases, is added to the loss
-        that `Model.fit` reports, and its gradient to the loss's.
-    clip_value : float or None
-        Then each number of the gradient is clipped to [-clip_value, clip_value].
-    clip_norm : float or None
-        Then the gradient is scaled to a norm of clip_norm, if its norm over all parameters is larger (Pascanu et al., 2013).
-    ema : float
-        In [0, 1). If above 0, after each step ``average = ema * average + (1 - ema) * params``; `Model.average` returns it
-        (Polyak and Juditsky, 1992). It starts as the parameters before the first step.
-    """
-
-    code: ClassVar[int]
-    gain: ClassVar[float] = 1.0  # times the loss's gradient
-    places: ClassVar[dict[str, str]] = {}  # in the kernels' settings, of fields of other names
-
-    l1: float = 0.0
-    l2: float = 0.0
-    clip_value: float | None = None
-    clip_norm: float | None = None
-    ema: float = 0.0
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            name, value = field.name, getattr(self, field.name)
-            if field.type is bool:
-                if not isinstance(value, bool | np.bool_):
-                    raise TypeError(f"{name} must be True or False, got {value!r}")
-            elif name == "lr" and hasattr(value, "rates"):
-                continue
-            elif name in ("lr", "epsilon"):
-                real(name, value, above=0.0)
-            elif name in ("clip_value", "clip_norm"):
-                if value is not None:
-                    real(name, value, above=0.0)
-            elif name in ("weight_decay", "l1", "l2", "momentum_decay"):
-                real(name, value, least=0.0)
-            else:
-                real(name, value, least=0.0, below=1.0)
-
-    def __repr__(self) -> str:
-        shown = [field for field in fields(self) if not field.kw_only or getattr(self, field.name) != field.default]
-        shown.sort(key=lambda field: field.kw_only is True)  # its own first
-        return f"{type(self).__name__}({', '.join(f'{field.name}={getattr(self, field.name)!r}' for field in shown)})"
-
-    @property
-    @abstractmethod
-    def moments(self) -> int:
-        """How many vectors of the parameters' length the optimiser keeps."""
-
-    @property
-    def whole(self) -> bool:
-        """Whether the update needs the whole gradient."""
-        return bool(self.l1 or self.l2 or self.clip_value or self.clip_norm or self.ema)
-
-    def hyper(self) -> np.ndarray:
-        """The settings, where the kernels look for them; a schedule's rates come with the training."""
-        values = np.zeros(codes.HYPER)
-        values[codes.GAIN] = self.gain
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None and not hasattr(value, "rates"):
-                values[getattr(codes, self.places.get(field.name, field.name).upper())] = value
-        return values
+from fastmlp.optimizer import Optimizer
+from fastmlp.schedules import Schedule
 
 
 @dataclass(frozen=True, repr=False)
@@ -514,15 +438,18 @@ def _sgd(lr: float) -> SGD:
     return SGD(lr)
 
 
-def choose(lr: Any, optimizer: Any) -> Optimizer:
-    """The optimiser that the arguments of `Model.fit` stand for."""
+def choose(lr: Any, optimizer: Any, epochs: bool = False) -> Optimizer:
+    """The optimiser that the arguments of a training stand for; `epochs`: it has these, and so may have a schedule."""
     if optimizer is None:
         if lr is None:
             return DEFAULT
-        # Made once: checking its settings takes longer than a small net's step. Not so for other types: True would find 1.0's.
-        return _sgd(lr) if type(lr) is float else SGD(lr)
+        if type(lr) is float:  # made once: checking its settings takes longer than a small net's step
+            return _sgd(lr)
+        optimizer, lr = SGD(lr), None
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer must be a fastmlp.SGD, fastmlp.Adam or another Optimizer, got {optimizer!r}")
     if lr is not None:
         raise ValueError(f"lr={lr!r} must not be given together with optimizer={optimizer!r}, which has its own")
+    if not epochs and isinstance(optimizer.lr, Schedule):
+        raise ValueError(f"lr must be a number: a single step has no epochs for {optimizer.lr!r}")
     return optimizer

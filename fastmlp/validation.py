@@ -51,6 +51,13 @@ def choice(name: str, value: Any, known: Collection[str]) -> str:
     return value
 
 
+def text(name: str, value: Any) -> str:
+    """A string."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a string, got {value!r}")
+    return value
+
+
 def generator(rng: Any) -> np.random.Generator:
     """A Generator from a seed, a Generator or None."""
     if rng is None or isinstance(rng, np.random.Generator | np.random.BitGenerator | np.random.SeedSequence):
@@ -96,15 +103,22 @@ def _as_writeable(array: np.ndarray) -> np.ndarray:
     return np.frombuffer(memory, array.dtype).reshape(array.shape)
 
 
-def features(X: Any, columns: int, dtype: np.dtype) -> np.ndarray:
-    """X as a (rows, columns) array of the model's dtype; rows > 0."""
+def readable(array: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether the kernels read the array where it lies."""
+    return array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned
+
+
+def features(X: Any, columns: int, dtype: np.dtype, most: float = np.inf) -> np.ndarray:
+    """X as a (rows, columns) array of the model's dtype; rows > 0. As it is if that would take more than `most` new bytes."""
     ready = type(X) is np.ndarray and X.dtype == dtype and X.flags.carray  # asked once: a tenth of a small net's prediction
     array = X if ready else numbers("X", X)
     if array.ndim != 2 or array.shape[1] != columns:
         raise ValueError(f"X must have shape (rows, {columns}), got {array.shape}")
     if len(array) == 0:
         raise ValueError(f"X must have at least one row, got shape {array.shape}")
-    return array if ready else contiguous(array, dtype)
+    if ready or (array.size * dtype.itemsize > most and not readable(array, dtype)):
+        return array
+    return contiguous(array, dtype)
 
 
 def output(out: Any, X: Any, params: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -188,6 +202,21 @@ def within(array: np.ndarray, most: int) -> bool:
 def _check_length(array: np.ndarray, rows: int) -> None:
     if len(array) != rows:
         raise ValueError(f"y must have as many rows as X, {rows}; got {len(array)}")
+
+
+def weights(name: str, value: Any, rows: int, dtype: Any = np.float64) -> np.ndarray:
+    """A weight for each row: finite in the dtype, none negative, not all zero."""
+    array = numbers(name, value)
+    if array.shape != (rows,):
+        raise ValueError(f"{name} must have shape ({rows},), a weight for each row, got {array.shape}")
+    with np.errstate(over="ignore"):
+        array = array.astype(dtype)
+    good = (array >= 0) & np.isfinite(array)
+    if not good.all():
+        raise ValueError(f"{name} must be finite and at least 0, got {array[~good][0].item()!r}")
+    if not array.any():
+        raise ValueError(f"{name} must have a positive sum, got only zeros")
+    return array
 
 
 def flag(name: str, value: Any) -> bool:

@@ -1,5 +1,6 @@
 """History: what fit returns."""
 
+import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -51,3 +52,53 @@ def test_each_fit_has_its_own():
     assert len(first["loss"]) == 2
     assert second["epoch"] == [0, 1, 2]
     assert len(second["loss"]) == 3
+
+
+# ---- plot ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def axes():
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    yield pyplot.subplots()[1]
+    pyplot.close("all")
+
+
+def test_plot_draws_both_losses(axes):
+    history = fastmlp.History(epoch=range(3), loss=[3.0, 2.0, 1.0], val_loss=[3.0, 2.5, float("nan")], accuracy=[0.1, 0.2, 0.3])
+    assert history.plot(axes) is axes
+    assert [line.get_label() for line in axes.get_lines()] == ["loss", "val_loss"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["loss", "val_loss"]
+    assert axes.get_lines()[0].get_xydata().tolist() == [[0, 3.0], [1, 2.0], [2, 1.0]]
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_yscale()) == ("epoch", "loss", "linear")
+
+
+@pytest.mark.parametrize(
+    ("losses", "scale"),
+    [
+        ([1.0, 0.05], "log"),
+        ([float("nan"), 1.0, 0.05, float("inf")], "log"),
+        ([1.0, 0.2], "linear"),
+        ([1.0, 0.0], "linear"),
+        ([1.0, -5.0], "linear"),
+        ([], "linear"),
+    ],
+)
+def test_plot_takes_a_logarithmic_scale_where_it_suits(losses, scale, axes):
+    fastmlp.History(epoch=range(len(losses)), loss=losses).plot(axes)
+    assert axes.get_yscale() == scale
+
+
+def test_plot_makes_a_figure_of_its_own(axes):
+    other = fastmlp.History(epoch=range(1), loss=[1.0]).plot()
+    assert other is not axes
+    assert other.figure is not axes.figure
+
+
+def test_plot_without_matplotlib_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r'pip install "fastmlp\[plot\]"'):
+        fastmlp.History(epoch=range(1), loss=[1.0]).plot()

@@ -1,0 +1,149 @@
+"""Callbacks: what `Model.fit` calls after each epoch."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastmlp import validation
+from fastmlp.metrics import MODES, Best
+
+if TYPE_CHECKING:
+    from fastmlp.model import Model
+
+METHODS = ("on_train_begin", "on_epoch_end", "on_train_end")
+
+
+class Callback:
+    """What a callback may define; any object with one of these methods will do, and a function counts as `on_epoch_end`.
+
+    A fit with callbacks goes epoch by epoch. An exception ends it: the model is then as that epoch left it. Logs are dicts:
+    ``epoch`` (from 0) and what `Model.fit` reports of it; at the train's begin ``epochs`` alone.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> class Target(fastmlp.Callback):
+    ...     def on_epoch_end(self, model, logs):
+    ...         return logs["loss"] < 0.5
+    >>> history = fastmlp.Model([1, 1], rng=0).fit([[1.0]], [2.0], epochs=1000, lr=0.1, callbacks=[Target()])
+    >>> len(history["loss"]) < 1000, history["loss"][-1] < 0.5
+    (True, True)
+    """
+
+    def on_train_begin(self, model: "Model", logs: dict[str, Any]) -> None:
+        """Before the first epoch."""
+
+    def on_epoch_end(self, model: "Model", logs: dict[str, Any]) -> bool | None:
+        """After each epoch; True, and nothing else, ends the fit."""
+
+    def on_train_end(self, model: "Model", logs: dict[str, Any]) -> None:
+        """After the last epoch, with its logs; not after an exception."""
+
+
+@dataclass
+class EarlyStopping(Callback):
+    """End the fit when what is monitored has not improved for some epochs, and go back to the best weights.
+
+    The words are those of Keras's ``EarlyStopping``. May be used for one fit after another: each starts it anew.
+
+    Parameters
+    ----------
+    monitor : str
+        A name in the fit's logs; ``auto``: ``val_loss`` if there is validation data, else ``loss``.
+    patience : int
+        Epochs in a row without an improvement after which the fit ends, at least 1.
+    min_delta : float
+        What an improvement has to exceed, at least 0.
+    mode : {"auto", "min", "max"}
+        The better direction; ``auto`` knows those of losses and of `fastmlp.metrics.METRICS`.
+    restore_best : bool
+        Put the best epoch's weights back at the end, also of a fit that ran for all its epochs.
+
+    Attributes
+    ----------
+    best : float or None
+        The best value.
+    best_epoch : int or None
+        Its epoch.
+    stopped_epoch : int or None
+        The epoch after which this ended the fit.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If a setting is out of its range or of the wrong kind.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> stopping = fastmlp.EarlyStopping(monitor="loss", patience=3)
+    >>> model = fastmlp.Model([1, 1], rng=0)
+    >>> history = model.fit([[0.0]], [1.0], epochs=1000, lr=0.5, callbacks=[stopping])  # solved by the first step
+    >>> stopping.best_epoch, stopping.stopped_epoch, history["loss"]
+    (1, 4, [1.0, 0.0, 0.0, 0.0, 0.0])
+    """
+
+    monitor: str = "auto"
+    patience: int = 10
+    min_delta: float = 0.0
+    mode: str = "auto"
+    restore_best: bool = True
+
+    def __post_init__(self) -> None:
+        validation.text("monitor", self.monitor)
+        validation.count("patience", self.patience)
+        validation.real("min_delta", self.min_delta, least=0.0)
+        validation.choice("mode", self.mode, MODES)
+        validation.flag("restore_best", self.restore_best)
+        self._start()
+
+    def _start(self) -> None:
+        self._best, self._params, self._wait = Best(self.monitor, self.mode, self.min_delta), np.zeros(0), 0
+        self.best_epoch: int | None = None
+        self.stopped_epoch: int | None = None
+
+    @property
+    def best(self) -> float | None:
+        """The best value."""
+        return self._best.value
+
+    def on_train_begin(self, model: "Model", logs: dict[str, Any]) -> None:
+        self._start()
+
+    def on_epoch_end(self, model: "Model", logs: dict[str, Any]) -> bool:
+        if self._best.improves(logs):
+            self._wait, self.best_epoch = 0, logs["epoch"]
+            if self.restore_best:
+                self._params = model.params.copy()
+            return False
+        self._wait += 1
+        if self._wait < self.patience:
+            return False
+        self.stopped_epoch = logs["epoch"]
+        return True
+
+    def on_train_end(self, model: "Model", logs: dict[str, Any]) -> None:
+        if self._params.size:
+            model.params[...] = self._params
+            self._params = np.zeros(0)  # the next fit may be of another model, and this one's weights are large
+
+
+Hook = Callable[[Any, dict[str, Any]], Any]
+
+
+def hooks(callbacks: Any) -> Mapping[str, list[Hook]]:
+    """What to call when, from the argument of `Model.fit`: one callback or several."""
+    if callbacks is None:
+        callbacks = ()
+    elif not isinstance(callbacks, list | tuple):
+        callbacks = (callbacks,)
+    found: dict[str, list[Hook]] = {name: [] for name in METHODS}
+    for callback in callbacks:
+        methods = {name: getattr(callback, name) for name in METHODS if callable(getattr(callback, name, None))}
+        if isinstance(callback, type) or not (methods or callable(callback)):
+            raise TypeError(f"callbacks must hold functions, or objects that have {', '.join(METHODS)}; got {callback!r}")
+        for name, method in (methods or {"on_epoch_end": callback}).items():
+            found[name].append(method)
+    return found
