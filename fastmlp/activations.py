@@ -60,8 +60,16 @@ class CustomActivation:
     init : {"glorot", "he"}
         The initialisation of the weights before it.
 
+    Raises
+    ------
+    ValueError
+        If the name is a built-in activation's, or `init` another.
+    TypeError
+        By `Model`, if Numba cannot compile a function.
+
     Notes
     -----
+    Compiled code cannot raise: what a function raises is printed, and the numbers that it leaves out are left as they were.
     A numeric constant in a float32 model makes float64 arithmetic of what it meets, as anywhere in Numba.
 
     Examples
@@ -77,6 +85,12 @@ class CustomActivation:
     value: Callable[[Any], Any]
     derivative: Callable[[Any], Any]
     init: str = "glorot"
+
+    def __post_init__(self) -> None:
+        if self.name in ACTIVATIONS:
+            raise ValueError(f"name must not be that of a built-in activation, got {self.name!r}")
+        if self.init not in ("glorot", "he"):
+            raise ValueError(f"init must be 'glorot' or 'he', got {self.init!r}")
 
     def code(self, dtype: np.dtype) -> int:
         """The kernels' number for it; compiles at the first call."""

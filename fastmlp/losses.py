@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp.activations import ACTIVATIONS, CustomActivation
 from fastmlp.kernels import loss as codes
 from fastmlp.kernels.custom import compile_loss
 
@@ -72,13 +73,19 @@ class CustomLoss:
     value, derivative : function of two numbers
         The loss of an output p and its target y, and its derivative by p, such that Numba can compile them: plain Python
         functions, or ``@njit`` ones with options of their own. To be pickled with a model they must be importable.
-    output : str
+    output : str or CustomActivation
         The output activation that it takes unless told otherwise.
 
     Raises
     ------
     ValueError
-        If the name is a built-in loss's.
+        If the name is a built-in loss's, or the output no activation's.
+    TypeError
+        By `Model`, if Numba cannot compile a function.
+
+    Notes
+    -----
+    As for `CustomActivation`.
 
     Examples
     --------
@@ -94,11 +101,13 @@ class CustomLoss:
     name: str
     value: Callable[[Any, Any], Any]
     derivative: Callable[[Any, Any], Any]
-    output: str = "identity"
+    output: str | CustomActivation = "identity"
 
     def __post_init__(self) -> None:
         if self.name in LOSSES:
             raise ValueError(f"name must not be that of a built-in loss, got {self.name!r}")
+        if not isinstance(self.output, CustomActivation) and self.output not in ACTIVATIONS:
+            raise ValueError(f"output must be one of {', '.join(ACTIVATIONS)}; got {self.output!r}")
 
     def code(self, dtype: np.dtype) -> int:
         """The kernels' number for it; compiles at the first call."""

@@ -247,7 +247,7 @@ def sizes(value: Any) -> tuple[int, ...]:
     return widths
 
 
-def activations(value: Any, layers: int, loss: str, output: str) -> tuple[str | CustomActivation, ...]:
+def activations(value: Any, layers: int, loss: str, output: str | CustomActivation) -> tuple[str | CustomActivation, ...]:
     """An activation for each layer, such that the loss can take the last one's outputs; `output` where only one was given."""
     if isinstance(value, str | CustomActivation):
         hidden = _activation(value, [name for name in ACTIVATIONS if name != "softmax"])

@@ -61,6 +61,53 @@ def test_bits_do_not_depend_on_the_number(net: str, optimizer: Any, dtype: Any, 
         assert others == losses
 
 
+WHOLE: dict[str, Any] = {"l1": 1e-3, "l2": 1e-2, "clip_value": 0.1, "clip_norm": 0.05, "ema": 0.5}
+MORE = [
+    # (net, dtype, optimizer, dropout, weighted): the whole gradient, masks and weights on each path; each other optimiser
+    ("strips", "float32", fastmlp.SGD(0.05, **WHOLE), 0.3, False),
+    ("strips", "float64", fastmlp.Nadam(1e-3), 0.3, True),
+    ("blocks", "float32", fastmlp.Adam(1e-3, **WHOLE), 0.3, True),
+    ("one output", "float64", fastmlp.AdamW(1e-3, **WHOLE), 0.0, True),
+    ("deep", "float32", fastmlp.Lion(1e-3), [0.1, 0.2, 0.3, 0.4], False),
+    ("deep", "float64", fastmlp.Adamax(1e-3, **WHOLE), 0.0, True),
+    ("panels", "float32", fastmlp.RMSprop(1e-3, momentum=0.9), 0.3, True),
+    ("panels", "float64", fastmlp.SGD(0.05, **WHOLE), 0.0, False),
+    ("groups", "float32", fastmlp.Adagrad(1e-3), 0.3, True),
+    ("groups", "float64", fastmlp.Nadam(1e-3, **WHOLE), 0.3, True),
+    ("few rows", "float32", fastmlp.RMSprop(1e-3, **WHOLE), 0.3, True),
+]
+
+
+def _trained_with(case: tuple[Any, ...], count: int) -> tuple[fastmlp.Model, list[float]]:
+    net, dtype, optimizer, dropout, weighted = case
+    sizes, activation, loss, rows, batch = NETS[net]
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((rows, sizes[0]))
+    y = rng.integers(0, 2, rows) if loss in ("bce", "cross_entropy") else rng.standard_normal((rows, sizes[-1]))
+    fastmlp.set_num_threads(count)
+    model = fastmlp.Model(sizes, activation, loss, dtype, rng=0, dropout=dropout)
+    X, y, code = model._data(X, y)
+    if weighted:
+        y = np.column_stack([y, rng.integers(0, 3, rows)]).astype(dtype)
+    losses = np.zeros(2)
+    job = engine.Job(X, y, code, optimizer, batch, np.arange(rows), True, 3, 5, weighted)
+    model._engine.train(job, losses, lambda done: None)
+    return model, losses.tolist()
+
+
+@pytest.mark.skipif(INTERPRETED, reason="without compiled code there is one thread")
+@pytest.mark.parametrize("case", MORE, ids=lambda case: f"{case[0]}-{case[1]}-{type(case[2]).__name__}")
+def test_nor_with_the_whole_gradient_masks_or_weights(case: tuple[Any, ...], all_share: None) -> None:
+    model, losses = _trained_with(case, 1)
+    assert np.isfinite(losses).all()
+    for count in (2, 3, 7):
+        other, others = _trained_with(case, count)
+        np.testing.assert_array_equal(other.params, model.params)
+        assert others == losses
+        if case[2].ema:
+            np.testing.assert_array_equal(other.average, model.average)
+
+
 @pytest.mark.skipif(INTERPRETED, reason="without compiled code there is one thread")
 def test_threads_do_share(all_share: None, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = set()

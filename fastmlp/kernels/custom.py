@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import cfunc, njit, types
+from numba.core.errors import NumbaError
 
 from fastmlp.kernels import interpreted
 from fastmlp.kernels.interpreted import INTERPRETED, intrinsic
@@ -61,18 +62,48 @@ def call_loss(typingctx: Any, code: Any, p: Any, y: Any, d: Any, count: Any, sca
     return types.float64(types.intp, p, y, d, types.intp, types.float64), codegen
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
+def _compiled(name: str, function: Callable[..., Any]) -> Any:
     """A Python function as one that compiled code can call; such as `math.exp` it knows."""
-    return njit(function) if isinstance(function, FunctionType) and not INTERPRETED else function
+    if not callable(function):
+        raise TypeError(f"{name} must be a function, got {function!r}")
+    # Without Numba's `error_model` a division would have to be ready to raise, and no loop around it would be vectorised.
+    return njit(error_model="numpy")(function) if isinstance(function, FunctionType) and not INTERPRETED else function
 
 
-def _table(functions: list[tuple[Callable[..., Any], Any]]) -> int:
-    """The code for functions of such signatures."""
+def _reason(error: Exception) -> str:
+    """The line of Numba's message that says what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    return next((line for line in lines if line and not line.startswith("Failed in nopython mode")), type(error).__name__)
+
+
+def _scalar(name: str, function: Any, number: Any, count: int) -> None:
+    """Raise unless Numba can compile this function of so many numbers to a number."""
+
+    def of_one(a: Any) -> Any:
+        return function(a)
+
+    def of_two(a: Any, b: Any) -> Any:
+        return function(a, b)
+
+    try:
+        cfunc(number(*[number] * count))(of_one if count == 1 else of_two)
+    except NumbaError as error:
+        wanted = f"a function of {'a number' if count == 1 else 'two numbers'} to a number that Numba can compile"
+        raise TypeError(f"{name} must be {wanted}, got {function!r}: {_reason(error)}") from error
+
+
+def _table(value: Any, derivative: Any, number: Any, count: int, functions: list[tuple[Callable[..., Any], Any]]) -> int:
+    """The code for functions of such signatures, which call `value` and `derivative` of `count` numbers."""
     if INTERPRETED:
         code = CUSTOM + len(interpreted.CUSTOM)
         interpreted.CUSTOM[code] = [function for function, _ in functions]
         return code
-    made = [cfunc(sig, error_model="numpy")(function) for function, sig in functions]
+    try:
+        made = [cfunc(sig, error_model="numpy")(function) for function, sig in functions]
+    except NumbaError:
+        for name, function in (("value", value), ("derivative", derivative)):  # to find out which it is takes time
+            _scalar(name, function, number, count)
+        raise
     table = np.array([function.address for function in made], np.int64)
     _ALIVE.append((made, table))
     return int(table.ctypes.data)
@@ -81,7 +112,7 @@ def _table(functions: list[tuple[Callable[..., Any], Any]]) -> int:
 @cache
 def compile_activation(value: Callable[..., Any], derivative: Callable[..., Any], dtype: np.dtype) -> int:
     """The code of an activation a = value(z) with da/dz = derivative(z)."""
-    f, slope = _compiled(value), _compiled(derivative)
+    f, slope = _compiled("value", value), _compiled("derivative", derivative)
 
     def forward(z: Any, out: Any, count: int) -> None:
         for i in range(count):
@@ -91,15 +122,16 @@ def compile_activation(value: Callable[..., Any], derivative: Callable[..., Any]
         for i in range(count):
             d[i] *= slope(z[i])
 
-    numbers = types.CPointer(types.float32 if dtype == np.float32 else types.float64)
+    number = types.float32 if dtype == np.float32 else types.float64
+    numbers = types.CPointer(number)
     sig = types.void(numbers, numbers, types.intp)
-    return _table([(forward, sig), (backward, sig)])
+    return _table(f, slope, number, 1, [(forward, sig), (backward, sig)])
 
 
 @cache
 def compile_loss(value: Callable[..., Any], derivative: Callable[..., Any], dtype: np.dtype) -> int:
     """The code of a loss value(p, y) with dloss/dp = derivative(p, y)."""
-    f, slope = _compiled(value), _compiled(derivative)
+    f, slope = _compiled("value", value), _compiled("derivative", derivative)
 
     def loss(p: Any, y: Any, d: Any, count: int, scale: float) -> float:
         total = 0.0
@@ -108,5 +140,6 @@ def compile_loss(value: Callable[..., Any], derivative: Callable[..., Any], dtyp
             d[i] = slope(p[i], y[i]) * scale
         return total
 
-    numbers = types.CPointer(types.float32 if dtype == np.float32 else types.float64)
-    return _table([(loss, types.float64(numbers, numbers, numbers, types.intp, types.float64))])
+    number = types.float32 if dtype == np.float32 else types.float64
+    numbers = types.CPointer(number)
+    return _table(f, slope, number, 2, [(loss, types.float64(numbers, numbers, numbers, types.intp, types.float64))])
