@@ -5,6 +5,7 @@ from fastmlp.activations import CustomActivation
 from fastmlp.callbacks import Callback, EarlyStopping
 from fastmlp.epochs import DivergenceError
 from fastmlp.history import History
+from fastmlp.lbfgs import LBFGS
 from fastmlp.losses import CustomLoss
 from fastmlp.model import Gradients, Model
 from fastmlp.optimizers import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RMSprop
@@ -13,6 +14,7 @@ from fastmlp.warmup import warmup
 
 __version__ = "0.1.0"
 __all__ = [
+    "LBFGS",
     "SGD",
     "Adagrad",
     "Adam",

@@ -90,19 +90,16 @@ class Epochs:
         self._bar_kind = _tqdm() if verbose == "bar" else None
         self._verbose = 0 if self._bar_kind else validation.count("verbose", verbose, 0)
         self._bar: Any = None
+        self._last: dict[str, Any] = {"epochs": epochs}  # the last epoch's logs
         self._printed = self._done = 0
         self._shown = -math.inf
 
     def run(self, train: Train, steps: int) -> History:
         """Run them, of so many steps each."""
-        model, stop = self._model, False
-        logs: dict[str, Any] = {"epochs": self._epochs}
-        try:
-            if self._bar_kind:
-                self._bar = self._bar_kind(total=self._epochs, unit="epoch")
-            for hook in self._hooks["on_train_begin"]:
-                hook(model, logs)
+
+        def go() -> None:
             kept = None if self._nonfinite == "ignore" else self._engine.save()
+            stop = False
             while self._done < self._epochs and not stop:
                 first, count = self._done, 1 if self._each else self._epochs
                 rates = None
@@ -121,17 +118,41 @@ class Epochs:
                 if rates is not None:
                     self._columns["lr"] += rates[steps - 1 :: steps].tolist()
                 if self._each:
-                    logs = self._logs(first)
-                    self._print(logs)
-                    if self._course:
-                        self._course.observe(logs)
-                    for hook in self._hooks["on_epoch_end"]:
-                        said = hook(model, logs)
-                        stop = (isinstance(said, bool | np.bool_) and bool(said)) or stop
+                    stop = self._end(first)
                     if kept:
                         kept = self._engine.save()
+
+        return self._between(go)
+
+    def follow(self, iterate: Callable[[Callable[[list[float]], None]], list[float]]) -> History:
+        """Follow a training that calls back after each of its iterations, with their losses, and ends at StopIteration."""
+
+        def look(losses: list[float]) -> None:
+            self._done = len(losses)
+            self._columns["loss"].append(losses[-1])
+            if self._bar is not None:
+                self._show(self._done, losses[-1])
+            if self._end(self._done - 1):
+                raise StopIteration
+
+        def go() -> None:
+            losses = iterate(look)
+            if not self._done:  # it was at a minimum
+                self._done, self._columns["loss"] = 1, losses
+                self._end(0)
+
+        return self._between(go)
+
+    def _between(self, go: Callable[[], None]) -> History:
+        """Train between the hooks of its begin and its end."""
+        try:
+            if self._bar_kind:
+                self._bar = self._bar_kind(total=self._epochs, unit="epoch")
+            for hook in self._hooks["on_train_begin"]:
+                hook(self._model, {"epochs": self._epochs})
+            go()
             for hook in self._hooks["on_train_end"]:
-                hook(model, logs)
+                hook(self._model, self._last)
         except KeyboardInterrupt as interrupt:
             interrupt.args = (interrupted(self._done, self._epochs),)
             raise
@@ -139,6 +160,17 @@ class Epochs:
             if self._bar is not None:
                 self._bar.close()
         return History(epoch=range(self._done), **self._columns)
+
+    def _end(self, epoch: int) -> bool:
+        """What happens at an epoch's end; whether it ends the fit."""
+        stop, self._last = False, self._logs(epoch)
+        self._print(self._last)
+        if self._course:
+            self._course.observe(self._last)
+        for hook in self._hooks["on_epoch_end"]:
+            said = hook(self._model, self._last)
+            stop = (isinstance(said, bool | np.bool_) and bool(said)) or stop
+        return stop
 
     def _rates(self, first: int, count: int, steps: int) -> np.ndarray:
         assert self._schedule is not None

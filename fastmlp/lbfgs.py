@@ -40,9 +40,12 @@ class LBFGS:
 
     Examples
     --------
-    >>> from fastmlp.lbfgs import LBFGS
-    >>> LBFGS(l2=1e-4)
-    LBFGS(history=10, tol=1e-05, ftol=2.2e-09, max_evaluations=15000, l2=0.0001)
+    >>> import fastmlp
+    >>> model = fastmlp.Model([2, 4, 1], "tanh", rng=0)
+    >>> X, y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
+    >>> history = model.fit(X, y, epochs=200, optimizer=fastmlp.LBFGS())
+    >>> history["loss"][-1] < 1e-4
+    True
     """
 
     history: int = 10

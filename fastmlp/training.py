@@ -10,6 +10,7 @@ from fastmlp import dataset, validation
 from fastmlp.engine import Engine, Job
 from fastmlp.epochs import Epochs, interrupted
 from fastmlp.history import History
+from fastmlp.lbfgs import LBFGS, check, minimize
 from fastmlp.losses import CustomLoss, Loss
 from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import choose
@@ -35,7 +36,7 @@ class Trainable:
         epochs: int = 1,
         batch_size: int | None = None,
         lr: float | Schedule | None = None,
-        optimizer: Optimizer | None = None,
+        optimizer: Optimizer | LBFGS | None = None,
         shuffle: bool = True,
         rng: Any = None,
         verbose: Any = 0,
@@ -63,8 +64,9 @@ class Trainable:
             Rows in a step; the last one of an epoch may have fewer. None: all rows.
         lr : float, Schedule or None
             Shorthand for ``optimizer=SGD(lr)``; not together with `optimizer`. Schedules: `fastmlp.schedules`.
-        optimizer : Optimizer or None
-            None: ``SGD(0.01)``. Momentum and Adam's means carry over from call to call while the kind of optimiser stays.
+        optimizer : Optimizer, LBFGS or None
+            None: ``SGD(0.01)``. Momentum and Adam's means carry over from call to call while the kind of optimiser stays. Of
+            `LBFGS` an epoch is an iteration.
         shuffle : bool
             Visit the rows in a new random order each epoch; of no effect if a batch holds all rows.
         rng : int, numpy.random.Generator or None
@@ -131,10 +133,13 @@ class Trainable:
         >>> stopping.best > 0.95
         True
         """
-        chosen = choose(lr, optimizer, epochs=True)
+        quasi_newton = optimizer if isinstance(optimizer, LBFGS) else None
+        chosen = choose(lr, optimizer if quasi_newton is None else None, epochs=True)
+        if quasi_newton and lr is not None:
+            raise ValueError(f"lr={lr!r} must not be given together with optimizer={optimizer!r}, which has none")
         # One test for all that a plain fit has not: of the smallest net's, 7 us in all, it takes 0.3.
         if (
-            callbacks is sample_weight is class_weight is validation_data is metrics is None
+            callbacks is sample_weight is class_weight is validation_data is metrics is quasi_newton is None
             and validation_split == label_smoothing == 0
             and nonfinite == "ignore"
             and type(verbose) is not str
@@ -160,6 +165,12 @@ class Trainable:
         if smoothing := validation.real("label_smoothing", label_smoothing, least=0.0, below=1.0):
             data = dataset.smooth(self, data, smoothing)
         course = Epochs(self, epochs, verbose, metrics, callbacks, nonfinite, schedule, data, val, data.pieces)
+        if quasi_newton:
+            check(batch_size, len(data.X), any(self.dropout))
+            if nonfinite != "ignore":
+                raise ValueError(f"nonfinite must be 'ignore' for optimizer={optimizer!r}, none of whose steps raises the loss")
+            rest = data.code, quasi_newton, epochs
+            return course.follow(lambda look: minimize(self._engine, data.X, data.y, *rest, look, data.weighted))
         shuffle = validation.flag("shuffle", shuffle)
         job = self._job(data.X, data.y, data.code, chosen, batch_size, shuffle and not data.pieces, rng)
         job.weighted = data.weighted

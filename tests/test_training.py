@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import reference
 
 import fastmlp
-from fastmlp import SGD, Adam, Model, epochs, metrics, schedules
+from fastmlp import LBFGS, SGD, Adam, Model, epochs, metrics, schedules
 
 pytestmark = pytest.mark.small
 
@@ -536,3 +537,44 @@ def test_batches_are_refused() -> None:
         with pytest.raises(ValueError, match=message):
             model.fit_batches(bad, steps_per_epoch=2)
         same(model, other)
+
+
+# ---- L-BFGS ----------------------------------------------------------------------------------------------------------
+
+
+def test_l_bfgs_goes_by_iterations() -> None:
+    X, y = data("cross_entropy")
+    model = net("cross_entropy")
+    seen: list[int] = []
+    history = model.fit(
+        X,
+        y,
+        12,
+        optimizer=LBFGS(l2=1e-3),
+        validation_data=(X[:9], y[:9]),
+        metrics="accuracy",
+        callbacks=lambda model, logs: seen.append(logs["epoch"]),
+        sample_weight=np.linspace(0, 1, len(X)),
+    )
+    assert seen == history["epoch"] == list(range(len(seen)))
+    assert len(history["val_loss"]) == len(history["accuracy"]) == len(seen) > 5
+    assert all(later <= before for before, later in pairwise(history["loss"]))
+    assert history["val_loss"][-1] == pytest.approx(model.loss(X[:9], y[:9]))
+
+
+def test_l_bfgs_ends_when_it_is_told_to() -> None:
+    X, y = data("mse")
+    model = net("mse")
+    history = model.fit(X, y, 50, optimizer=LBFGS(), callbacks=lambda model, logs: logs["epoch"] == 3)
+    assert history["epoch"] == [0, 1, 2, 3]
+    kept = model.params.copy()
+    for arguments, message in (
+        ({"lr": 0.1}, "lr=0.1 must not be given together with optimizer=LBFGS"),
+        ({"batch_size": 5}, "batch_size must be None"),
+        ({"nonfinite": "raise"}, "nonfinite must be 'ignore'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.fit(X, y, optimizer=LBFGS(), **arguments)
+    with pytest.raises(TypeError, match="optimizer must be"):
+        model.step(X, y, optimizer=LBFGS())  # type: ignore[arg-type]
+    np.testing.assert_array_equal(model.params, kept)
