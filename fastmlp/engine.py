@@ -176,10 +176,19 @@ class Engine:
             self._prepare(code, len(X), y.shape[1], weighted)
             return kernels.evaluate_loss(self._space.plan, self.params, self._space.buffer, X, y)
 
-    def gradient(self, X: np.ndarray, y: np.ndarray, code: int, flat: np.ndarray, dx: np.ndarray, inputs: bool) -> float:
+    def gradient(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        code: int,
+        flat: np.ndarray,
+        dx: np.ndarray,
+        inputs: bool,
+        weighted: bool = False,
+    ) -> float:
         """The mean loss over all rows; its gradient goes to `flat` and, with `inputs`, to `dx`."""
         with self._turn:
-            self._prepare(code, len(X), y.shape[1])
+            self._prepare(code, len(X), y.shape[1], weighted)
             if self._hyper[GAIN] != 1:
                 self._hyper[GAIN], self._hyper_of = 1, None
             space, state = self._space, self._state
