@@ -5,7 +5,7 @@ import numpy as np
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.losses import LOSSES
 from fastmlp.model import Model
-from fastmlp.optimizers import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RMSprop
+from fastmlp.optimizers import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, Optimizer, RMSprop
 
 
 def warmup(dtype: str | None = None) -> None:
@@ -60,7 +60,7 @@ def _warm_networks(dtype: str) -> None:
             model.loss(x, y)
             model.apply_gradient(model.gradient(x, y)[1])
     model = Model([2, width, 1], dropout=0.5, dtype=dtype)
-    every = (
+    others: tuple[Optimizer, ...] = (
         AdamW(),
         RMSprop(),
         RMSprop(momentum=0.9),
@@ -70,5 +70,5 @@ def _warm_networks(dtype: str) -> None:
         Lion(),
         SGD(l1=1, clip_value=1, clip_norm=1, ema=0.5),
     )
-    for optimizer in every:
-        model.fit(X[:, :2], X[:, :1], optimizer=optimizer)
+    for other in others:
+        model.fit(X[:, :2], X[:, :1], optimizer=other)
