@@ -1,5 +1,7 @@
 """fastmlp: multilayer perceptrons on the CPU, trained from NumPy arrays by compiled kernels."""
 
+from typing import TYPE_CHECKING, Any
+
 from fastmlp import metrics, schedules
 from fastmlp.activations import CustomActivation
 from fastmlp.callbacks import Callback, EarlyStopping
@@ -11,6 +13,9 @@ from fastmlp.model import Gradients, Model
 from fastmlp.optimizers import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RMSprop
 from fastmlp.threads import get_num_threads, set_num_threads
 from fastmlp.warmup import warmup
+
+if TYPE_CHECKING:
+    from fastmlp.estimators import MLPClassifier, MLPRegressor
 
 __version__ = "0.1.0"
 __all__ = [
@@ -28,6 +33,8 @@ __all__ = [
     "Gradients",
     "History",
     "Lion",
+    "MLPClassifier",
+    "MLPRegressor",
     "Model",
     "Nadam",
     "RMSprop",
@@ -37,3 +44,20 @@ __all__ = [
     "set_num_threads",
     "warmup",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The estimators, which need scikit-learn: an import of its own, of half a second."""
+    if name not in ("MLPClassifier", "MLPRegressor"):
+        raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
+    try:
+        from fastmlp import estimators
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("sklearn", "scipy"):
+            raise
+        raise ImportError(f'{name} needs scikit-learn: pip install "fastmlp[sklearn]"') from error
+    return getattr(estimators, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

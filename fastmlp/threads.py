@@ -2,7 +2,9 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache, partial
 from queue import SimpleQueue
 
@@ -22,6 +24,7 @@ THREAD_ROWS = 64
 WAIT = 0.05  # seconds between looks at the state of things: Ctrl-C and printing get their turn
 
 _chosen: int | None = None
+_limit: ContextVar[int | None] = ContextVar("limit", default=None)
 
 
 class Turn:
@@ -74,8 +77,9 @@ def get_num_threads() -> int:
     1
     >>> fastmlp.set_num_threads(None)
     """
-    if _chosen is not None:
-        return _chosen
+    chosen = _limit.get() or _chosen
+    if chosen is not None:
+        return chosen
     cores = _usable_cores()
     for name in ("FASTMLP_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
         value = os.environ.get(name, "").strip()
@@ -99,6 +103,16 @@ def set_num_threads(n: int | None) -> None:
     """
     global _chosen
     _chosen = None if n is None else validation.count("n", n)
+
+
+@contextmanager
+def limit(n: int | None) -> Iterator[None]:
+    """Within the block, `n` as the most threads for what this thread calls; None leaves it as it is."""
+    token = _limit.set(n or _limit.get())
+    try:
+        yield
+    finally:
+        _limit.reset(token)
 
 
 def pays(rows: int, work: int, calls: int) -> bool:

@@ -1,8 +1,8 @@
 """Losses: their value summed over a block of rows, and the gradient that starts the backward pass.
 
-`bce` and `cross_entropy` read the output layer's pre-activations z and write the gradient with respect to z: sigmoid and
-softmax are part of them, which is faster and cannot overflow. The others read the outputs p and write the gradient with
-respect to p. `scale` is what each number's gradient is multiplied by: 1 / (rows * outputs) for a mean over all of them.
+`bce`, `clipped_bce` and `cross_entropy` read the output layer's pre-activations z and write the gradient with respect to z:
+sigmoid and softmax are part of them, which is faster and cannot overflow. The others read the outputs p and write the gradient
+with respect to p. `scale` is what each number's gradient is multiplied by: 1 / (rows * outputs) for a mean over all of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from fastmlp.kernels.across import largest, total, transposed
 from fastmlp.kernels.activation import row_maximum, store_powers
-from fastmlp.kernels.arithmetic import fabs, first_columns, fma, maximum, minimum, where
+from fastmlp.kernels.arithmetic import fabs, first_columns, fma, horner, maximum, minimum, where
 from fastmlp.kernels.custom import CUSTOM, call_loss
 from fastmlp.kernels.jit import Double, Int, Integers, Pointer, inlined, kernel
 from fastmlp.kernels.math import exp, log, log_normal, sigmoid
@@ -22,6 +22,8 @@ from fastmlp.kernels.tile import VECTOR_BYTES, lanes, load, load_square, splat, 
 Tile = Any
 
 BCE, CROSS_ENTROPY, CROSS_ENTROPY_ROWS, MSE, MAE, HUBER = range(6)
+CLIPPED_BCE = -1  # scikit-learn's
+EPSILON_32, EPSILON_64 = (2.0**-23,), (2.0**-52,)
 
 # Numbers are summed in the kernel's dtype over this many registers, and in float64 beyond: a float32 sum of 10,000 rows
 # would lose four of its seven digits' last.
@@ -141,6 +143,21 @@ def bce(z: Pointer, y: Pointer, d: Pointer, count: Int, scale: Double) -> Double
     return result
 
 
+@inlined
+def _clipped_bce(z: Tile, y: Tile) -> Tile:
+    """-log(q) for the probability q of a label y of 0 or 1, clipped to the dtype's epsilon; NaN kept."""
+    p = sigmoid(z)
+    q = where(y > 0.5, p, 1.0 - p)
+    least = horner(q, EPSILON_32, EPSILON_64)
+    return 0.0 - log_normal(where(q < least, least, q))
+
+
+@inlined
+def _clipped_bce_slope(z: Tile, y: Tile) -> Tile:
+    return sigmoid(z) - y
+
+
+clipped_bce = _elementwise("clipped_bce", _clipped_bce, _clipped_bce_slope)
 mse = _elementwise("mse", _mse, _mse_slope)
 mae = _elementwise("mae", _mae, _mae_slope)
 huber = _elementwise("huber", _huber, _huber_slope)
@@ -243,6 +260,8 @@ def evaluate(code: Int, p: Pointer, y: Pointer, d: Pointer, rows: Int, columns: 
     count = rows * columns
     if code == BCE:
         return bce(p, y, d, count, scale)
+    if code == CLIPPED_BCE:
+        return clipped_bce(p, y, d, count, scale)
     if code == CROSS_ENTROPY and columns <= 2 * lanes(p) and rows > 1:
         return cross_entropy_columns(p, y, d, rows, columns, scale)
     if code == CROSS_ENTROPY:
