@@ -68,11 +68,14 @@ class Coefficients(BaseMultilayerPerceptron):
             self.coefs_.append(self._random_state.uniform(-bound, bound, (fan_in, fan_out)).astype(dtype))
             self.intercepts_.append(self._random_state.uniform(-bound, bound, fan_out).astype(dtype))
         if self.solver in STOCHASTIC:
-            self.loss_curve_: list[float] = []
-            self._no_improvement_count = 0
-            self.validation_scores_, self.best_validation_score_ = ([], -np.inf) if self.early_stopping else (None, None)
-            self.validation_loss_curve_: list[float] = []
-            self.best_loss_ = None if self.early_stopping else np.inf
+            self._start_curves()
+
+    def _start_curves(self) -> None:
+        self.loss_curve_: list[float] = []
+        self.validation_loss_curve_: list[float] = []
+        self._no_improvement_count = 0
+        self.validation_scores_, self.best_validation_score_ = ([], -np.inf) if self.early_stopping else (None, None)
+        self.best_loss_ = None if self.early_stopping else np.inf
 
     def _build(self, dtype: np.dtype | None = None) -> Model:
         """A model of the parameters as they are now, which need not be finite."""

@@ -165,6 +165,15 @@ class MLPClassifier(Perceptron, peers.MLPClassifier):
         Returns
         -------
         MLPClassifier
+
+        Raises
+        ------
+        ValueError, TypeError
+            If parameters or data are out of range or do not fit together, or if the parameters found are not finite.
+
+        Notes
+        -----
+        Ctrl-C ends ``sgd`` and ``adam`` with a warning, and keeps what was reached.
         """
         self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
         return self
@@ -311,6 +320,15 @@ class MLPRegressor(Perceptron, peers.MLPRegressor):
         Returns
         -------
         MLPRegressor
+
+        Raises
+        ------
+        ValueError, TypeError
+            If parameters or data are out of range or do not fit together, or if the parameters found are not finite.
+
+        Notes
+        -----
+        Ctrl-C ends ``sgd`` and ``adam`` with a warning, and keeps what was reached.
         """
         self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
         return self

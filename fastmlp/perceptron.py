@@ -183,6 +183,10 @@ class Perceptron(Coefficients):
     ) -> None:
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
+        if not hasattr(self, "loss_curve_"):  # what there is comes from lbfgs
+            self._start_curves()
+        if not self.early_stopping and self.best_loss_ is None:  # or from a fit that stopped early
+            self.best_loss_ = np.inf
         weight_val = None
         if self.early_stopping and held_out is None:
             X, X_val, y, y_val, sample_weight, weight_val = self._split(X, y, sample_weight)

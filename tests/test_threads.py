@@ -309,3 +309,20 @@ def test_a_call_within_a_call_is_refused(monkeypatch: pytest.MonkeyPatch, capsys
     monkeypatch.undo()
     assert len(refused) == 3
     assert model.predict(X).shape == (5, 1)
+
+
+def test_a_limit_is_for_a_block_of_one_thread() -> None:
+    before = threads.get_num_threads()
+    with threads.limit(7):
+        assert threads.get_num_threads() == 7
+        with threads.limit(None):
+            assert threads.get_num_threads() == 7
+        elsewhere: list[int] = []
+        other = threading.Thread(target=lambda: elsewhere.append(threads.get_num_threads()))
+        other.start()
+        other.join()
+        assert elsewhere == [before]
+        with pytest.raises(ZeroDivisionError), threads.limit(5):
+            _ = 1 / 0
+        assert threads.get_num_threads() == 7
+    assert threads.get_num_threads() == before
