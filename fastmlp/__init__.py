@@ -15,7 +15,8 @@ from fastmlp.threads import get_num_threads, set_num_threads
 from fastmlp.warmup import warmup
 
 if TYPE_CHECKING:
-    from fastmlp.estimators import MLPClassifier, MLPRegressor
+    from fastmlp.estimators import MLPClassifier as MLPClassifier
+    from fastmlp.estimators import MLPRegressor as MLPRegressor
 
 __version__ = "0.1.0"
 __all__ = [
@@ -33,8 +34,6 @@ __all__ = [
     "Gradients",
     "History",
     "Lion",
-    "MLPClassifier",
-    "MLPRegressor",
     "Model",
     "Nadam",
     "RMSprop",
@@ -60,4 +59,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), "MLPClassifier", "MLPRegressor"})

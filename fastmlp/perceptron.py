@@ -18,16 +18,11 @@ from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight
 
 from fastmlp import threads, validation
+from fastmlp.callbacks import hooks
 from fastmlp.coefficients import STOCHASTIC, Coefficients, dense, validate_data
 from fastmlp.engine import Job
 from fastmlp.objectives import objective
 from fastmlp.optimizers import SGD
-
-
-def _hooks(callbacks: Any, name: str) -> list[Callable[..., Any]]:
-    several = callbacks if isinstance(callbacks, list | tuple) else () if callbacks is None else (callbacks,)
-    found = [getattr(callback, name, callback if name == "on_epoch_end" else None) for callback in several]
-    return [hook for hook in found if callable(hook)]
 
 
 class Perceptron(Coefficients):
@@ -170,8 +165,8 @@ class Perceptron(Coefficients):
 
     def _call(self, name: str, logs: dict[str, Any]) -> bool:
         """Whether a callback wants to stop; all are called."""
-        answers = [hook(self._model, dict(logs)) for hook in _hooks(self.callbacks, name)]
-        return any(answer is True for answer in answers)
+        answers = [hook(self._model, dict(logs)) for hook in hooks(self.callbacks)[name]]
+        return any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
 
     def _fit_stochastic(
         self,
