@@ -103,7 +103,7 @@ def minimize(
     def value(x: np.ndarray) -> tuple[float, np.ndarray]:
         nonlocal here
         params[...] = x
-        loss = engine.gradient(X, y, code, flat, unused, False, weighted)
+        loss = float(engine.gradient(X, y, code, flat, unused, False, weighted))
         slope = flat.astype(np.float64)
         for w, g in zip(engine.views(params)[0], engine.views(slope)[0], strict=True):
             wide = w.astype(np.float64)
