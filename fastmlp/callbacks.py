@@ -2,15 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastmlp import validation
 from fastmlp.metrics import MODES, Best
-
-if TYPE_CHECKING:
-    from fastmlp.model import Model
 
 METHODS = ("on_train_begin", "on_epoch_end", "on_train_end")
 
@@ -32,13 +29,13 @@ class Callback:
     (True, True)
     """
 
-    def on_train_begin(self, model: "Model", logs: dict[str, Any]) -> None:
+    def on_train_begin(self, model: Any, logs: dict[str, Any]) -> None:
         """Before the first epoch."""
 
-    def on_epoch_end(self, model: "Model", logs: dict[str, Any]) -> bool | None:
+    def on_epoch_end(self, model: Any, logs: dict[str, Any]) -> bool | None:
         """After each epoch; True, and nothing else, ends the fit."""
 
-    def on_train_end(self, model: "Model", logs: dict[str, Any]) -> None:
+    def on_train_end(self, model: Any, logs: dict[str, Any]) -> None:
         """After the last epoch, with its logs; not after an exception."""
 
 
@@ -109,10 +106,10 @@ class EarlyStopping(Callback):
         """The best value."""
         return self._best.value
 
-    def on_train_begin(self, model: "Model", logs: dict[str, Any]) -> None:
+    def on_train_begin(self, model: Any, logs: dict[str, Any]) -> None:
         self._start()
 
-    def on_epoch_end(self, model: "Model", logs: dict[str, Any]) -> bool:
+    def on_epoch_end(self, model: Any, logs: dict[str, Any]) -> bool:
         if self._best.improves(logs):
             self._wait, self.best_epoch = 0, logs["epoch"]
             if self.restore_best:
@@ -124,7 +121,7 @@ class EarlyStopping(Callback):
         self.stopped_epoch = logs["epoch"]
         return True
 
-    def on_train_end(self, model: "Model", logs: dict[str, Any]) -> None:
+    def on_train_end(self, model: Any, logs: dict[str, Any]) -> None:
         if self._params.size:
             model.params[...] = self._params
             self._params = np.zeros(0)  # the next fit may be of another model, and this one's weights are large

@@ -2,20 +2,29 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from fastmlp import validation
 from fastmlp.engine import Engine, Job
 from fastmlp.kernels.loss import CROSS_ENTROPY, CROSS_ENTROPY_ROWS
-from fastmlp.losses import LOSSES
-
-if TYPE_CHECKING:
-    from fastmlp.training import Trainable
+from fastmlp.losses import LOSSES, CustomLoss, Loss
 
 WHOLE = 1 << 28  # bytes of a converted X up to which it is converted as a whole
 PIECE = 1 << 26  # bytes of a converted piece of a larger one
+
+
+class Network(Protocol):
+    """What a training has to know of a model."""
+
+    sizes: tuple[int, ...]
+    dtype: np.dtype
+    loss_name: str
+    dropout: tuple[float, ...]
+    _loss: Loss | CustomLoss
+    _code: int
+    _engine: Engine
 
 
 @dataclass
@@ -95,14 +104,14 @@ class Data:
         return validation.contiguous(self.X[rows], self.y.dtype)
 
 
-def prepare(model: "Trainable", X: Any, y: Any, sample_weight: Any = None, *, whole: bool = False) -> Data:
+def prepare(model: Network, X: Any, y: Any, sample_weight: Any = None, *, whole: bool = False) -> Data:
     """Checked data; `whole`: X is converted as a whole, however large."""
     X = validation.features(X, model.sizes[0], model.dtype, np.inf if whole else WHOLE)
     weights = None if sample_weight is None else validation.weights("sample_weight", sample_weight, len(X))
     return _data(model, X, validation.numbers("y", y), weights)
 
 
-def _data(model: "Trainable", X: np.ndarray, true: np.ndarray, weights: np.ndarray | None) -> Data:
+def _data(model: Network, X: np.ndarray, true: np.ndarray, weights: np.ndarray | None) -> Data:
     y = validation.targets(true, len(X), model.sizes[-1], model.loss_name, model.dtype)
     code, pieces = model._code, not validation.readable(X, model.dtype)
     if code == CROSS_ENTROPY and y.shape[1] == model.sizes[-1]:
@@ -111,7 +120,7 @@ def _data(model: "Trainable", X: np.ndarray, true: np.ndarray, weights: np.ndarr
     return data if weights is None else _weighted(data, weights)
 
 
-def split(model: "Trainable", X: Any, y: Any, sample_weight: Any, fraction: Any, whole: bool) -> tuple[Data, Data]:
+def split(model: Network, X: Any, y: Any, sample_weight: Any, fraction: Any, whole: bool) -> tuple[Data, Data]:
     """The first rows to train on and the last, such a fraction, to validate with; views, not copies, of X."""
     fraction = validation.real("validation_split", fraction, least=0.0, below=1.0)
     X = validation.features(X, model.sizes[0], model.dtype, np.inf if whole else WHOLE)
@@ -131,7 +140,7 @@ def split(model: "Trainable", X: Any, y: Any, sample_weight: Any, fraction: Any,
     return parts[0], parts[1]
 
 
-def validation_data(model: "Trainable", value: Any) -> Data:
+def validation_data(model: Network, value: Any) -> Data:
     """Data from (X, y) or (X, y, sample_weight)."""
     if not isinstance(value, tuple | list) or len(value) not in (2, 3):
         got = f"{type(value).__name__}" + (f" of {len(value)}" if isinstance(value, tuple | list) else "")
@@ -149,7 +158,7 @@ def _weighted(data: Data, weights: np.ndarray) -> Data:
     return replace(data, y=np.concatenate([y, column[:, None]], axis=1), weighted=True)
 
 
-def weigh_classes(model: "Trainable", data: Data, class_weight: Any) -> Data:
+def weigh_classes(model: Network, data: Data, class_weight: Any) -> Data:
     """The data with its weights times those of the rows' classes; metrics keep the former."""
     labels = _labels(model, data)
     if labels is None:
@@ -175,7 +184,7 @@ def weigh_classes(model: "Trainable", data: Data, class_weight: Any) -> Data:
     return _weighted(data, weights)
 
 
-def _labels(model: "Trainable", data: Data) -> np.ndarray | None:
+def _labels(model: Network, data: Data) -> np.ndarray | None:
     """The rows' labels, if their targets are that."""
     column = data.y[:, 0]
     if data.code == CROSS_ENTROPY:
@@ -185,7 +194,7 @@ def _labels(model: "Trainable", data: Data) -> np.ndarray | None:
     return None
 
 
-def smooth(model: "Trainable", data: Data, smoothing: float) -> Data:
+def smooth(model: Network, data: Data, smoothing: float) -> Data:
     """The data with label smoothing (Szegedy et al., 2016): (1 - e) y + e / k, and k = 2 for each question of bce."""
     outputs = model.sizes[-1]
     y, weights = data.y[:, :outputs], data.y[:, -1:]

@@ -4,20 +4,17 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastmlp import validation
 from fastmlp.callbacks import EarlyStopping, hooks
-from fastmlp.dataset import Data
+from fastmlp.dataset import Data, Network
 from fastmlp.history import History
 from fastmlp.losses import LOSSES
 from fastmlp.metrics import METRICS, accuracy, monitored
 from fastmlp.schedules import ReduceOnPlateau, Schedule
-
-if TYPE_CHECKING:
-    from fastmlp.training import Trainable
 
 RATES = 1 << 16  # steps whose rates are worked out at a time, and trained in one call
 BAR_TURN = 0.1  # seconds between updates of a progress bar's numbers
@@ -46,7 +43,7 @@ class Epochs:
 
     Parameters
     ----------
-    model : Trainable
+    model : Model
     epochs : int
     verbose : int or "bar"
     metrics, callbacks, nonfinite
@@ -60,7 +57,7 @@ class Epochs:
 
     def __init__(
         self,
-        model: "Trainable",
+        model: Network,
         epochs: int,
         verbose: Any = 0,
         metrics: Any = None,
@@ -235,7 +232,7 @@ def _tqdm() -> Any:
     return tqdm
 
 
-def _resolve(metrics: Any, model: "Trainable") -> dict[str, Callable[..., Any]]:
+def _resolve(metrics: Any, model: Network) -> dict[str, Callable[..., Any]]:
     """Name -> function(y_true, y_pred, sample_weight), from the argument of `Model.fit`: one metric or several."""
     if metrics is None:
         metrics = ()

@@ -7,26 +7,18 @@ from typing import Any
 import numpy as np
 
 from fastmlp import dataset, validation
-from fastmlp.engine import Engine, Job
+from fastmlp.engine import Job
 from fastmlp.epochs import Epochs, interrupted
 from fastmlp.history import History
 from fastmlp.lbfgs import LBFGS, check, minimize
-from fastmlp.losses import CustomLoss, Loss
 from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import choose
 from fastmlp.schedules import Schedule
 
 
-class Trainable:
+class Trainable(dataset.Network):
     """What `Model` has of training."""
 
-    sizes: tuple[int, ...]
-    dtype: np.dtype
-    loss_name: str
-    dropout: tuple[float, ...]
-    _loss: Loss | CustomLoss
-    _code: int
-    _engine: Engine
     _data: Callable[[Any, Any], tuple[np.ndarray, np.ndarray, int]]
 
     def fit(
