@@ -32,6 +32,23 @@ def _nadam_momentum(hyper: Any, t: int) -> float:
 
 
 @kernel
+def _prepare_nadam(hyper: Doubles, t: Int, like: Pointer) -> None:
+    """Nadam's own part of `prepare`."""
+    if hyper[PRODUCT_STEP] != t - 1.0 or t == 1:  # another optimiser's, or one from before a copy
+        hyper[PRODUCT] = 1.0
+        for i in range(1, t):
+            hyper[PRODUCT] = hyper[PRODUCT] * _nadam_momentum(hyper, i)
+    now = _nadam_momentum(hyper, t)
+    product = hyper[PRODUCT] * now
+    ahead = _nadam_momentum(hyper, t + 1)
+    rate = hyper[RATE]
+    hyper[PRODUCT] = product
+    hyper[PRODUCT_STEP] = t
+    hyper[RATE] = rate * (1.0 - now) / (1.0 - product)
+    hyper[SHARE] = rate * ahead / (1.0 - product * ahead)
+
+
+@kernel
 def prepare(code: Int, hyper: Doubles, t: Int, like: Pointer) -> None:
     """What the t-th step's arithmetic needs of the settings, t >= 1; `like` only tells the dtype."""
     rate = 0.0 - hyper[LR]
@@ -47,17 +64,7 @@ def prepare(code: Int, hyper: Doubles, t: Int, like: Pointer) -> None:
     if code == ADAM or code == ADAMW or code == ADAMAX:
         hyper[RATE] = rate / (1.0 - hyper[BETA1] ** t)
     if code == NADAM:
-        if hyper[PRODUCT_STEP] != t - 1.0 or t == 1:  # another optimiser's, or one from before a copy
-            hyper[PRODUCT] = 1.0
-            for i in range(1, t):
-                hyper[PRODUCT] = hyper[PRODUCT] * _nadam_momentum(hyper, i)
-        now = _nadam_momentum(hyper, t)
-        product = hyper[PRODUCT] * now
-        ahead = _nadam_momentum(hyper, t + 1)
-        hyper[PRODUCT] = product
-        hyper[PRODUCT_STEP] = t
-        hyper[RATE] = rate * (1.0 - now) / (1.0 - product)
-        hyper[SHARE] = rate * ahead / (1.0 - product * ahead)
+        _prepare_nadam(hyper, t, like)
 
 
 def _sweep(moments: int, name: str, step: Callable[[Tile, Tile, Tile, Tile, Settings], Any]) -> Callable[..., Any]:
