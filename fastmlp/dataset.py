@@ -111,12 +111,17 @@ def prepare(model: Network, X: Any, y: Any, sample_weight: Any = None, *, whole:
     return _data(model, X, validation.numbers("y", y), weights)
 
 
+def targets(model: Network, y: Any, rows: int) -> tuple[np.ndarray, int]:
+    """y as the kernels read it, and the loss's code for such a y."""
+    y = validation.targets(y, rows, model.sizes[-1], model.loss_name, model.dtype)
+    if model._code == CROSS_ENTROPY and y.shape[1] == model.sizes[-1]:
+        return y, CROSS_ENTROPY_ROWS
+    return y, model._code
+
+
 def _data(model: Network, X: np.ndarray, true: np.ndarray, weights: np.ndarray | None) -> Data:
-    y = validation.targets(true, len(X), model.sizes[-1], model.loss_name, model.dtype)
-    code, pieces = model._code, not validation.readable(X, model.dtype)
-    if code == CROSS_ENTROPY and y.shape[1] == model.sizes[-1]:
-        code = CROSS_ENTROPY_ROWS
-    data = Data(X, y, code, False, true, weights, pieces)
+    y, code = targets(model, true, len(X))
+    data = Data(X, y, code, False, true, weights, not validation.readable(X, model.dtype))
     return data if weights is None else _weighted(data, weights)
 
 

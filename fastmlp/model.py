@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp import validation
+from fastmlp import dataset, validation
 from fastmlp.activations import code_of, init_of
 from fastmlp.engine import Engine
 from fastmlp.initialisation import INITS, initialise
-from fastmlp.kernels.loss import CROSS_ENTROPY, CROSS_ENTROPY_ROWS
 from fastmlp.losses import LOSSES, CustomLoss
 from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import choose
@@ -287,10 +286,7 @@ class Model(Trainable):
     def _data(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, int]:
         """X and y as the kernels read them, and the loss's code for such a y."""
         X = validation.features(X, self.sizes[0], self.dtype)
-        y = validation.targets(y, len(X), self.sizes[-1], self.loss_name, self.dtype)
-        if self._code == CROSS_ENTROPY and y.shape[1] == self.sizes[-1]:
-            return X, y, CROSS_ENTROPY_ROWS
-        return X, y, self._code
+        return X, *dataset.targets(self, y, len(X))
 
     def summary(self) -> str:
         """A table of the layers: shape, activation, parameters, bytes."""
