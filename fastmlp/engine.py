@@ -1,23 +1,33 @@
-"""Engine: the memory of one network and of its optimiser, and the kernels' calls on it. What comes here is checked already."""
+"""Engine: the memory of one network and of its optimiser, and the kernels' calls on it.
+
+This is the gate: whoever calls, no kernel sees an array that does not fit the network. What users get wrong is told them
+before, by `fastmlp.validation`. An exception between any two steps of the interpreter leaves the model at its last completed
+step: what belongs together is replaced by one assignment, and what only says that something is ready is set last.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from time import monotonic
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastmlp import threads
 from fastmlp.kernels import plan as at
 from fastmlp.kernels import train as kernels
+from fastmlp.kernels.loss import CROSS_ENTROPY
 from fastmlp.kernels.update import GAIN, HYPER
 from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import SGD
+from fastmlp.turn import Turn
 from fastmlp.workspace import Workspace, aligned
 
-# Work of one compiled call of `train`, in multiply-adds: a tenth of a second or so, after which Ctrl-C and printing get their
-# turn. A step's own overhead, and each parameter's update from memory, count as so many.
-CALL_TURN, STEP_COST, UPDATE_COST = 1 << 32, 5000, 64
+# Work of the first compiled call of a training, and of each of a prediction, in multiply-adds: some hundredths of a second. The
+# next calls of a training take about CALL_SECONDS: signals and printing get their turn in between. A step's own overhead, and
+# each parameter's update from memory, count as so many.
+CALL_TURN, STEP_COST, UPDATE_COST = 1 << 30, 5000, 64
+CALL_SECONDS = 0.1
 NO_ORDER, NO_RATES = np.zeros(1, np.int64), np.zeros(1)
 
 
@@ -61,6 +71,25 @@ class Job:
     rates: np.ndarray | None = None
 
 
+class Memory(NamedTuple):
+    """What an optimiser remembers, replaced as a whole.
+
+    Attributes
+    ----------
+    kind : type of Optimizer
+    moments : flat array
+        Its vectors, behind the parameters' running mean if `averaged`.
+    averaged : bool
+    state : (STATE,) int64 array
+        Training's own (see `fastmlp.kernels.plan`): STEP goes on from call to call, the rest starts anew.
+    """
+
+    kind: type[Optimizer]
+    moments: np.ndarray
+    averaged: bool
+    state: np.ndarray
+
+
 class Engine:
     """All calls take turns: each writes to the plan and to the buffers.
 
@@ -76,31 +105,49 @@ class Engine:
         self._space = Workspace(sizes, activations, loss, dtype, dropout)
         self._store = aligned(self._space.padded, dtype)
         self.params = self._store[: self._space.parameters]
-        self._kind: type[Optimizer] = SGD
-        self._moments = np.zeros(1, dtype)
-        self._averaged = False  # whether they start with the parameters' running mean
-        self._state = np.zeros(at.STATE, np.int64)  # STEP goes on from call to call, the rest starts anew
+        self._memory = Memory(SGD, np.zeros(1, dtype), False, np.zeros(at.STATE, np.int64))
         self._hyper = np.zeros(0)
         self._hyper_of: Optimizer | None = None
-        self._ready: tuple[Any, ...] | None = None  # the `step` that the plan is set for
-        self._turn = threads.Turn()
+        self._ready: tuple[Any, ...] | None = None  # the `step` that a plan is set for, and what it takes
+        self._scratch = self._space.scratch  # a call that fails does not give its buffer back: the next one gets another
+        self._turn = Turn("train", "step", "apply", "restore")
 
     def save(self) -> dict[str, Any]:
         """All that a copy needs to train on with the same bits."""
         with self._turn:
+            kind, moments, averaged, state = self._memory
+            steps = int(state[at.STEP])
             return {
                 "params": self.params.copy(),
-                "kind": self._kind,
-                "moments": self._moments.copy(),
-                "averaged": self._averaged,
-                "steps": int(self._state[at.STEP]),
+                "kind": kind,
+                "moments": moments.copy(),
+                "averaged": averaged,
+                "steps": steps,
             }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Become a copy of what `save` saw; of the same network."""
-        self.params[...] = saved["params"]
-        self._kind, self._moments, self._state[at.STEP] = saved["kind"], saved["moments"], saved["steps"]
-        self._averaged = saved["averaged"]
+        """Become a copy of what `save` saw; of the same network. Nothing is shared with what is given.
+
+        Raises
+        ------
+        ValueError
+            If that is another network's.
+        """
+        with self._turn:
+            params, given = np.asarray(saved["params"]), np.asarray(saved["moments"])
+            dtype, padded = self._store.dtype, self._space.padded
+            if params.shape != self.params.shape or params.dtype != dtype:
+                raise ValueError(f"params must be {self.params.size} {dtype} numbers, got {params.dtype} {params.shape}")
+            if given.ndim != 1 or given.dtype != dtype or (given.size != 1 and given.size % padded):
+                raise ValueError(f"moments must be vectors of {padded} {dtype} numbers, got {given.dtype} {given.shape}")
+            moments = aligned(given.size, dtype)
+            moments[:] = given
+            state = np.zeros(at.STATE, np.int64)
+            state[at.STEP] = saved["steps"]
+            averaged = bool(saved["averaged"]) and given.size >= padded
+            self._memory = Memory(saved["kind"], moments, averaged, state)
+            self._hyper_of = self._ready = None
+            self.params[...] = params
 
     def views(self, flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """The weights and the biases in a vector that is laid out as `params`."""
@@ -119,63 +166,95 @@ class Engine:
         """One epoch of one batch; the loss before it."""
         wanted = len(X), y.shape[1], code, optimizer
         with self._turn:
-            if wanted != self._ready:
+            ready = self._ready
+            if ready is None or wanted != ready[0]:
                 job = Job(X, y, code, optimizer, len(X))
                 if threads.pays(len(X), 3 * len(X) * self._space.parameters, 1):
                     losses = np.zeros(1)
                     self._train(job, losses, lambda done: None)
                     return losses.item()
                 self._prepare_training(job, 1, 1)
-                self._ready = wanted
-            space = self._space
-            try:
-                return kernels.step(space.plan, self._hyper, self._store, self._moments, space.buffer, X, y, self._state)
-            except BaseException:
-                kernels.count_subnormals()
-                raise
+                layout, memory = self._space.layout, self._memory
+                self._ready = ready = wanted, layout.plan, layout.own, layout.size, memory.moments, memory.state
+            _, plan, own, size, moments, state = ready
+            work = self._scratch.take(size) if own is None else own
+            loss = kernels.step(plan, self._hyper, self._store, moments, work, X, y, state)
+            if own is None:
+                self._scratch.give(work)
+        if loss != loss:
+            self._admit(X, y, code, False)
+        return loss
 
     def _train(self, job: Job, losses: np.ndarray, look: Callable[[int], None]) -> None:
-        space, state, epochs = self._space, self._state, len(losses)
+        space, epochs = self._space, len(losses)
         work, steps = 3 * job.batch * space.parameters, epochs * -(-len(job.X) // job.batch)
         shares = 1 if self._narrow(job) else threads.share(job.batch, work, steps)
         self._prepare_training(job, epochs, shares)
+        layout, memory = space.layout, self._memory
+        state = memory.state
         state[: at.STEP] = state[at.STEP + 1 :] = 0
         state[at.RANDOM] = job.seed
         order = NO_ORDER if job.order is None else job.order
         rates = NO_RATES if job.rates is None else job.rates
-        data = space.plan, self._hyper, self._store, self._moments, space.buffer, job.X, job.y, order, state, losses, rates
-        try:
-            if shares > 1:
-
-                def train(me: int) -> None:
-                    kernels.train(*data, steps, me, shares)
-
-                if work * steps < CALL_TURN:
-                    threads.run_short(train, shares, state)
-                    look(epochs)
-                else:
-                    threads.run(train, shares, state, lambda: look(int(state[at.EPOCH])))
-            while state[at.EPOCH] < epochs:
-                kernels.train(*data, CALL_TURN // (work + STEP_COST + UPDATE_COST * space.parameters) + 1, 0, 1)
-                look(int(state[at.EPOCH]))
-        except BaseException:
-            kernels.count_subnormals()
-            raise
+        buffer = self._scratch.take(layout.size) if layout.own is None else layout.own
+        data = layout.plan, self._hyper, self._store, memory.moments, buffer, job.X, job.y, order, state, losses, rates
+        count = CALL_TURN * shares // (work + STEP_COST + UPDATE_COST * space.parameters) + 1
+        if not kernels.train(*data, count, shares):
+            self._admit(job.X, job.y, job.code, job.weighted)
+        look(int(state[at.EPOCH]))
+        while state[at.EPOCH] < epochs:
+            started = monotonic()
+            kernels.train(*data, count, shares)
+            look(int(state[at.EPOCH]))
+            count = int(count * min(CALL_SECONDS / (monotonic() - started + 1e-6), 8)) + 1
         job.seed = int(state[at.RANDOM])
+        if layout.own is None:
+            self._scratch.give(buffer)
 
     def predict(self, X: np.ndarray, out: np.ndarray) -> None:
         """The outputs for all rows of X."""
-        space = self._space
         with self._turn:
-            if len(X) > space.capacity:
-                space.reserve(len(X))
-            kernels.predict(space.plan, self.params, space.buffer, X, out)
+            layout = self._space.layout
+            if len(X) > layout.capacity:
+                well = self._predict_many(X, out)
+            else:
+                work = layout.own
+                if work is None:
+                    work = self._scratch.take(layout.size)
+                well = kernels.predict(layout.plan, self.params, work, X, out)
+                if layout.own is None:
+                    self._scratch.give(work)
+        if not well:
+            raise ValueError(f"X {X.shape} and out {out.shape} do not fit a network of sizes {self._space.sizes}")
+
+    def _predict_many(self, X: np.ndarray, out: np.ndarray) -> bool:
+        """`predict` of more rows than a block, by several calls if they are very many."""
+        space, rows = self._space, len(X)
+        space.reserve(rows)
+        layout = space.layout
+        block = int(layout.plan[at.BLOCK])
+        piece = max(CALL_TURN // space.parameters // block, 1) * block
+        work = self._scratch.take(layout.size) if layout.own is None else layout.own
+        well = len(out) == rows
+        for start in range(0, rows, piece):
+            part = slice(start, start + piece)
+            well = well and kernels.predict(layout.plan, self.params, work, X[part], out[part])
+        if layout.own is None:
+            self._scratch.give(work)
+        return well
 
     def loss(self, X: np.ndarray, y: np.ndarray, code: int, weighted: bool = False) -> float:
         """The mean loss over all rows."""
         with self._turn:
             self._prepare(code, len(X), y.shape[1], weighted)
-            return kernels.evaluate_loss(self._space.plan, self.params, self._space.buffer, X, y)
+            layout = self._space.layout
+            work = self._scratch.take(layout.size) if layout.own is None else layout.own
+            loss = kernels.evaluate_loss(layout.plan, self.params, work, X, y)
+            if layout.own is None:
+                self._scratch.give(work)
+        if loss != loss:
+            self._admit(X, y, code, weighted)
+        return loss
 
     def gradient(
         self,
@@ -188,36 +267,61 @@ class Engine:
         weighted: bool = False,
     ) -> float:
         """The mean loss over all rows; its gradient goes to `flat` and, with `inputs`, to `dx`."""
+        if flat.shape != self.params.shape or (inputs and dx.shape != X.shape):
+            raise ValueError(f"flat {flat.shape} and dx {dx.shape} do not fit {self.params.size} parameters and X {X.shape}")
         with self._turn:
             self._prepare(code, len(X), y.shape[1], weighted)
             if self._hyper[GAIN] != 1:
-                self._hyper[GAIN], self._hyper_of = 1, None
-            space, state = self._space, self._state
-            return kernels.evaluate_gradient(
-                space.plan, self._hyper, self.params, space.buffer, X, y, state, flat, dx, int(inputs)
-            )
+                self._hyper_of = None
+                self._hyper[GAIN] = 1
+            layout, state = self._space.layout, self._memory.state
+            work = self._scratch.take(layout.size) if layout.own is None else layout.own
+            loss = kernels.evaluate_gradient(layout.plan, self._hyper, self.params, work, X, y, state, flat, dx, int(inputs))
+            if layout.own is None:
+                self._scratch.give(work)
+        if loss != loss:
+            self._admit(X, y, code, weighted)
+        return loss
 
     def apply(self, gradient: np.ndarray, optimizer: Optimizer) -> None:
         """One update from a gradient, of any dtype and layout."""
+        if gradient.shape != self.params.shape:
+            raise ValueError(f"gradient {gradient.shape} does not fit {self.params.size} parameters")
         with self._turn:
-            space = self._space
-            self._prepare(int(space.plan[at.LOSS]), 1, 1)
+            self._prepare(int(self._space.layout.plan[at.LOSS]), 1, 1)
             self._prepare_optimizer(optimizer)
-            self._state[at.STEP] += 1
-            start = space.plan[at.GRADIENT_AT]
-            own = space.buffer[start : start + space.padded]
+            layout, memory = self._space.layout, self._memory
+            own = aligned(self._space.padded, self._store.dtype)
             own[: gradient.size] = gradient
-            kernels.apply_gradient(space.plan, self._hyper, self._store, self._moments, own, int(self._state[at.STEP]))
+            kernels.apply_gradient(layout.plan, self._hyper, self._store, memory.moments, own, memory.state)
+
+    def trim(self) -> None:
+        """Give the memory back that only speeds calls up: what this model keeps, and what all models share."""
+        with self._turn:
+            self._ready = None
+            self._space.forget()
+            self._hyper_of = None
+            self._hyper = np.zeros(0)
+            self._scratch.trim()
 
     @property
     def epochs_done(self) -> int:
         """Of the training that is under way, or was the last."""
-        return int(self._state[at.EPOCH])
+        return int(self._memory.state[at.EPOCH])
 
     def average(self) -> np.ndarray | None:
         """A copy of the parameters' running mean, where there is one."""
         with self._turn:
-            return self._moments[: self.params.size].copy() if self._averaged else None
+            return self._memory.moments[: self.params.size].copy() if self._memory.averaged else None
+
+    def _admit(self, X: np.ndarray, y: np.ndarray, code: int, weighted: bool) -> None:
+        """Say what is wrong with arrays that a kernel has refused; nothing, if it has not."""
+        sizes = self._space.sizes
+        targets = (1 if code == CROSS_ENTROPY else sizes[-1]) + weighted
+        if X.shape[1] != sizes[0] or y.shape != (len(X), targets):
+            raise ValueError(
+                f"X {X.shape} and y {y.shape} do not fit a network of sizes {sizes}, whose loss takes {targets} numbers a row"
+            )
 
     def _narrow(self, job: Job) -> bool:
         plain = not job.weighted and job.optimizer.gain == 1 and not self._space.drops
@@ -230,17 +334,20 @@ class Engine:
         self._ready = None
         space = self._space
         space.reserve(rows, narrow, shares)
-        space.plan[at.LOSS], space.plan[at.TARGETS], space.plan[at.WEIGHTED] = code, targets, weighted
-        count = HYPER + int(space.plan[at.CHUNKS]) + space.partials(rows)
+        plan = space.layout.plan
+        plan[at.LOSS], plan[at.TARGETS], plan[at.WEIGHTED] = code, targets, weighted
+        count = HYPER + int(plan[at.CHUNKS]) + space.partials(rows)
         if len(self._hyper) < count:
-            self._hyper, self._hyper_of = np.zeros(count), None
-            self._hyper[GAIN] = 1
+            hyper = np.zeros(count)
+            hyper[GAIN] = 1
+            self._hyper_of = None
+            self._hyper = hyper
 
     def _prepare_training(self, job: Job, epochs: int, shares: int) -> None:
         narrow = self._narrow(job)
         self._prepare(job.code, job.batch, job.y.shape[1], job.weighted, narrow, shares)
         self._prepare_optimizer(job.optimizer)
-        plan = self._space.plan
+        plan = self._space.layout.plan
         plan[at.SAMPLES : at.EPOCHS + 1] = len(job.X), job.batch, epochs
         plan[at.SHUFFLE] = 0 if job.order is None else at.REORDER if job.shuffle else 1
         plan[at.NARROW], plan[at.RATED] = narrow, job.rates is not None
@@ -250,21 +357,24 @@ class Engine:
 
     def _prepare_optimizer(self, optimizer: Optimizer) -> None:
         """The optimiser's settings and memory; its memory stays while its kind does."""
-        plan, padded = self._space.plan, self._space.padded
-        plan[at.OPTIMIZER], plan[at.WHOLE] = optimizer.code, optimizer.whole
-        if type(optimizer) is not self._kind:
-            self._kind, self._state[at.STEP] = type(optimizer), 0
-            self._moments = self._moments[:padded].copy() if self._averaged else np.zeros(1, self._store.dtype)
-        averaged = self._averaged or optimizer.ema > 0
-        if len(self._moments) < (averaged + optimizer.moments) * padded or averaged != self._averaged:
-            moments = aligned((averaged + optimizer.moments) * padded, self._store.dtype)
-            own = moments[padded if averaged else 0 :]
-            if averaged:
-                moments[:padded] = self._moments[:padded] if self._averaged else self._store
-            kept = self._moments[padded if self._averaged else 0 :]
+        plan, padded, dtype = self._space.layout.plan, self._space.padded, self._store.dtype
+        kind, moments, averaged, state = self._memory
+        if type(optimizer) is not kind:
+            kind, state = type(optimizer), np.zeros(at.STATE, np.int64)
+            moments = moments[:padded].copy() if averaged else np.zeros(1, dtype)
+        mean = averaged or optimizer.ema > 0
+        if len(moments) < (mean + optimizer.moments) * padded or mean != averaged:
+            wider = aligned((mean + optimizer.moments) * padded, dtype)
+            own = wider[padded if mean else 0 :]
+            if mean:
+                wider[:padded] = moments[:padded] if averaged else self._store
+            kept = moments[padded if averaged else 0 :]
             own[: min(len(kept), len(own))] = kept[: len(own)]
-            self._moments, self._averaged = moments, averaged
-        plan[at.AVERAGED] = averaged
+            moments = wider
+        if state is not self._memory.state or moments is not self._memory.moments:
+            self._memory = Memory(kind, moments, mean, state)
+        plan[at.OPTIMIZER], plan[at.WHOLE], plan[at.AVERAGED] = optimizer.code, optimizer.whole, mean
         if optimizer is not self._hyper_of:
+            self._hyper_of = None
             self._hyper[:HYPER] = optimizer.hyper()
             self._hyper_of = optimizer

@@ -1,17 +1,18 @@
 """The memory a model works in: one buffer, cut into parts that never overlap, and the table that tells the kernels where.
 
-The buffer grows with the largest batch seen and never shrinks; training allocates nothing.
+The buffer is lent for a call, by the model itself if it is small, else by all models together: what a call finds in it is
+anything. Training allocates nothing.
 """
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from fastmlp.kernels import plan as at
-from fastmlp.kernels.activation import GELU, SILU, SOFTMAX
+from fastmlp.kernels.activation import SOFTMAX, takes_input
 from fastmlp.kernels.apply import STRETCH
-from fastmlp.kernels.custom import CUSTOM
 from fastmlp.kernels.dropout import WHOLE
 from fastmlp.kernels.gradient import GROUPED_ROWS, GROUPS
 from fastmlp.kernels.loss import BCE, HUBER, MAE, MSE
@@ -25,6 +26,10 @@ PADDING = 16  # numbers: a multiple of every register's
 # should stay in a 1 to 2 MB second-level cache, and a block be tall enough for the products to run at full speed.
 BLOCK_BYTES = 1 << 20
 BLOCK_ROWS = 256
+# A work buffer of at most OWN_BYTES stays a model's own: to borrow one takes 0.2 us. Of those that are lent, at most KEPT_BYTES
+# are kept while nobody needs them.
+OWN_BYTES = 1 << 14
+KEPT_BYTES = 1 << 27
 PANEL = 32  # numbers: a multiple of every target's two registers
 # From this many weights on a layer's gradient and update go by strips; below, all of it stays in the first-level cache.
 STRIP_WEIGHTS = 16384
@@ -42,8 +47,66 @@ def aligned(count: int, dtype: np.dtype) -> np.ndarray:
     return raw[start : start + count * dtype.itemsize].view(dtype)
 
 
+class Layout(NamedTuple):
+    """Where everything lies in a work buffer, and what there is room for.
+
+    Attributes
+    ----------
+    plan : (n,) int64 array
+        The table of `fastmlp.kernels.plan`.
+    size : int
+        Numbers in the buffer.
+    capacity, packed : int
+        Rows of a block, and of a batch that is packed.
+    sums, groups : int
+        Numbers of the gradients of the narrow path, and of groups of rows.
+    threads : int
+    own : flat array or None
+        The buffer, if it is small; else one is borrowed.
+    """
+
+    plan: np.ndarray
+    size: int = 0
+    capacity: int = 0
+    packed: int = 0
+    sums: int = 0
+    groups: int = 0
+    threads: int = 0
+    own: np.ndarray | None = None
+
+
+class Scratch:
+    """Work buffers of one dtype that no call uses just now."""
+
+    def __init__(self, dtype: np.dtype) -> None:
+        self._dtype, self._most = dtype, KEPT_BYTES // dtype.itemsize
+        self._free: list[np.ndarray] = []
+
+    def take(self, size: int) -> np.ndarray:
+        """A buffer of at least so many numbers, which may be anything; the last one given back is still in the cache."""
+        try:
+            buffer = self._free.pop()
+        except IndexError:
+            return aligned(size, self._dtype)
+        return buffer if len(buffer) >= size else aligned(size, self._dtype)
+
+    def give(self, buffer: np.ndarray) -> None:
+        """Take a buffer back, to lend it again if there are not too many."""
+        self._free.append(buffer)
+        if len(self._free) > 1 or len(buffer) > self._most:
+            while sum(len(one) for one in tuple(self._free)) > self._most:
+                del self._free[:1]
+
+    def trim(self) -> None:
+        """Give all that is free back to the system."""
+        self._free.clear()
+
+
+SCRATCH = {np.dtype(name): Scratch(np.dtype(name)) for name in ("float32", "float64")}
+
+
 class Workspace:
-    """The plan and the work buffer of one network.
+    """The plan of one network, and the room that it needs.
 
     Which kernels take a step follows from sizes alone, by what they cost; every path computes the same network:
 
@@ -62,9 +125,10 @@ class Workspace:
 
     Attributes
     ----------
-    plan : (n,) int64 array
-        The table of `fastmlp.kernels.plan`.
-    buffer : flat array of the model's dtype
+    layout : Layout
+        Where everything lies, for the largest call so far; replaced as a whole, never in parts.
+    scratch : Scratch
+        Who lends larger buffers.
     offsets : list of (int, int)
         Where each layer's weights and biases start in the flat parameters.
     parameters : int
@@ -76,14 +140,14 @@ class Workspace:
     def __init__(
         self, sizes: Sequence[int], activations: Sequence[int], loss: int, dtype: np.dtype, dropout: Sequence[float] = ()
     ) -> None:
-        self.dtype = dtype
+        self.dtype, self.scratch = dtype, SCRATCH[dtype]
         self.sizes = tuple(sizes)
         layers = len(sizes) - 1
-        self.plan = np.zeros(at.HEADER + layers * at.RECORD, np.int64)
-        self.records = self.plan[at.HEADER :].reshape(layers, at.RECORD)
+        plan = np.zeros(at.HEADER + layers * at.RECORD, np.int64)
+        records = plan[at.HEADER :].reshape(layers, at.RECORD)
         self.offsets = []
         end = 0
-        for record, (fan_in, fan_out), code in zip(self.records, pairwise(sizes), activations, strict=True):
+        for record, (fan_in, fan_out), code in zip(records, pairwise(sizes), activations, strict=True):
             weights, biases = end, end + fan_in * fan_out
             end = biases + fan_out
             self.offsets.append((weights, biases))
@@ -91,18 +155,23 @@ class Workspace:
             record[at.ACTIVATION] = code
             record[at.STRIPS] = fan_in * fan_out >= STRIP_WEIGHTS and fan_out >= 2 * VECTOR_BYTES // dtype.itemsize
             record[at.PACKED] = record[at.STRIPS] and fan_out * dtype.itemsize >= FAR_WEIGHTS
-        self.records[: len(dropout), at.DROPPED] = [min(round(rate * WHOLE), WHOLE - 1) for rate in dropout]
+        records[: len(dropout), at.DROPPED] = [min(round(rate * WHOLE), WHOLE - 1) for rate in dropout]
         self.drops = any(dropout)
         self.parameters = end
         row_bytes = 2 * sum(sizes) * dtype.itemsize
         self.padded = -(-end // PADDING) * PADDING
-        self.plan[at.LAYERS], self.plan[at.LOSS], self.plan[at.PARAMETERS] = layers, loss, self.padded
-        self.plan[at.BLOCK] = max(BLOCK_BYTES // row_bytes // CHUNK * CHUNK, BLOCK_ROWS)
-        self.plan[at.CHUNKS] = -(-end // STRETCH)
-        self._may_group = self.padded <= GROUPED_PARAMETERS and not self.records[:, at.STRIPS].any()
-        self.plan[at.GROUPED] = self._may_group
-        self.capacity = self.packed = self.sums = self.groups = self.threads = 0
-        self.buffer = np.zeros(0, dtype)
+        plan[at.LAYERS], plan[at.LOSS], plan[at.PARAMETERS] = layers, loss, self.padded
+        plan[at.BLOCK] = max(BLOCK_BYTES // row_bytes // CHUNK * CHUNK, BLOCK_ROWS)
+        plan[at.CHUNKS] = -(-end // STRETCH)
+        self._may_group = self.padded <= GROUPED_PARAMETERS and not records[:, at.STRIPS].any()
+        plan[at.GROUPED] = self._may_group
+        self._softmax = records[-1, at.ACTIVATION] == SOFTMAX
+        self.layout = Layout(plan)
+
+    @property
+    def records(self) -> np.ndarray:
+        """The layers' part of the plan, (layers, RECORD)."""
+        return self.layout.plan[at.HEADER :].reshape(-1, at.RECORD)
 
     def narrow(self, rows: int, loss: int) -> bool:
         """Whether a step over `rows` rows is faster with the batch on the lanes (`fastmlp.kernels.narrow`).
@@ -111,37 +180,38 @@ class Workspace:
         lanes a layer would leave empty. Measured over widths of 1 to 32, 1 to 8 layers, batches of 1 to 256: the two meet
         at about 20 parameters a layer, and at 2.5 times the lanes where the batch fills them.
         """
-        if loss not in (BCE, MSE, MAE, HUBER) or self.records[-1, at.ACTIVATION] == SOFTMAX:
+        if loss not in (BCE, MSE, MAE, HUBER) or self._softmax:
             return False  # these look across a row's outputs, which lie in different registers there
         lanes = VECTOR_BYTES // self.dtype.itemsize
-        return self.parameters <= len(self.records) * (2.5 * lanes if rows >= lanes else min(20, 2.5 * lanes))
+        return self.parameters <= len(self.offsets) * (2.5 * lanes if rows >= lanes else min(20, 2.5 * lanes))
 
     def reserve(self, rows: int, narrow: bool = False, threads: int = 1) -> None:
         """Make room for batches of up to `rows` rows; the narrow path packs whole batches, the other takes them by blocks."""
+        now = self.layout
         grouped = not narrow and self._grouped(rows)
-        if rows <= self.capacity and not narrow and not grouped and threads <= self.threads:
+        if rows <= now.capacity and not narrow and not grouped and threads <= now.threads:
             return
-        block = min(rows, int(self.plan[at.BLOCK]))
+        block = min(rows, int(now.plan[at.BLOCK]))
         if grouped:
             block = max(threads * min(-(-rows // (GROUPS * CHUNK)) * CHUNK, block), block)
         packed = rows if narrow else block
-        sums = self.padded * PADDING if narrow else self.sums
-        groups = self.padded * GROUPS if grouped else self.groups
+        sums = self.padded * PADDING if narrow else now.sums
+        groups = self.padded * GROUPS if grouped else now.groups
         if (
-            block <= self.capacity
-            and packed <= self.packed
-            and sums <= self.sums
-            and groups <= self.groups
-            and threads <= self.threads
+            block <= now.capacity
+            and packed <= now.packed
+            and sums <= now.sums
+            and groups <= now.groups
+            and threads <= now.threads
         ):
             return
         # A block's size is rounded up to whole chunks.
-        rows = max(-(-block // CHUNK) * CHUNK, self.capacity)
-        packed = max(-(-packed // CHUNK) * CHUNK, self.packed)
-        threads = max(threads, self.threads)
-        # All is worked out aside: an interrupt or a lack of memory must not leave offsets beyond the buffer.
-        plan = self.plan.copy()
-        records = plan[at.HEADER :].reshape(self.records.shape)
+        rows = max(-(-block // CHUNK) * CHUNK, now.capacity)
+        packed = max(-(-packed // CHUNK) * CHUNK, now.packed)
+        threads = max(threads, now.threads)
+        # All is worked out aside: an interrupt must not leave offsets of one layout beside the size of another.
+        plan = now.plan.copy()
+        records = plan[at.HEADER :].reshape(-1, at.RECORD)
         end = 0
 
         def place(count: int) -> int:
@@ -166,17 +236,22 @@ class Workspace:
         for record in records:
             fan_in, fan_out = int(record[at.FAN_IN]), int(record[at.FAN_OUT])
             record[at.A_AT] = place(rows * fan_out)
-            keeps = record[at.DROPPED] or record[at.ACTIVATION] in (GELU, SILU) or record[at.ACTIVATION] >= CUSTOM
+            keeps = record[at.DROPPED] or takes_input(int(record[at.ACTIVATION]))
             record[at.Z_AT] = place(rows * fan_out) if keeps else record[at.A_AT]
             record[at.D_AT] = place(rows * fan_out)
             wide, tall = (-(-fan_out // PANEL) * PANEL, -(-fan_in // PANEL) * PANEL) if record[at.STRIPS] else (0, fan_in)
             record[at.PANELS_AT] = place(rows * wide)
             record[at.PACKED_AT] = place(fan_in * wide if record[at.PACKED] else 0)
             record[at.TRANSPOSED_AT] = place(-(-fan_out // PADDING) * PADDING * tall) if fan_out > 1 else 0
-        buffer = aligned(end, self.dtype)
-        self.capacity = 0  # until all below is done, the next call does this again
-        self.plan, self.records, self.buffer = plan, records, buffer
-        self.packed, self.sums, self.groups, self.threads, self.capacity = packed, sums, groups, threads, rows
+        plan[at.SIZE] = end
+        own = aligned(end, self.dtype) if end * self.dtype.itemsize <= OWN_BYTES else None
+        if own is None:  # if there is not so much memory, what needs less must still work
+            self.scratch.give(self.scratch.take(end))
+        self.layout = Layout(plan, end, rows, packed, sums, groups, threads, own)
+
+    def forget(self) -> None:
+        """The layout of no rows: the next call finds out anew what it needs."""
+        self.layout = Layout(self.layout.plan)
 
     def _grouped(self, rows: int) -> bool:
         """Whether groups of so many rows have gradients of their own."""
@@ -184,4 +259,4 @@ class Workspace:
 
     def partials(self, rows: int) -> int:
         """How many partial losses a batch of `rows` rows has at a time: a block's, or its own."""
-        return max(self.capacity, rows if self._grouped(rows) else 0) // CHUNK + 1
+        return max(self.layout.capacity, rows if self._grouped(rows) else 0) // CHUNK + 1

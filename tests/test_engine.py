@@ -63,13 +63,13 @@ def test_a_step_with_work_for_several_threads_has_them(monkeypatch: pytest.Monke
     alone, X, y = _net("strips", "float32")
     shared = _net("strips", "float32")[0]
     seen = []
-    run = threads.run_short
+    train = engine.kernels.train
 
-    def watched(target: Any, count: int, *others: Any) -> None:
-        seen.append(count)
-        run(target, count, *others)
+    def watched(*args: Any) -> bool:
+        seen.append(args[-1])
+        return train(*args)
 
-    monkeypatch.setattr(threads, "run_short", watched)
+    monkeypatch.setattr(engine.kernels, "train", watched)
     want = [alone.step(X, y, lr=0.01) for _ in range(4)]
     assert not seen
     monkeypatch.setattr(threads, "STEP_WORK", 0)
@@ -82,7 +82,7 @@ def test_a_step_with_work_for_several_threads_has_them(monkeypatch: pytest.Monke
             got.append(shared.step(X, y, lr=0.01))
     finally:
         threads.set_num_threads(None)
-    assert seen == [2, 3]
+    assert seen == [1, 2, 3, 1]
     assert got == want
     np.testing.assert_array_equal(shared.params, alone.params)
 

@@ -73,4 +73,4 @@ def test_which_networks_fit(
 ) -> None:
     model = Model(sizes, names, loss, rng=0)
     model.fit(np.ones((rows, sizes[0])), np.ones((rows, sizes[-1])), 1, optimizer=optimizer)
-    assert bool(_fits(model._engine._space.plan, optimizer.hyper(), 8)) is want
+    assert bool(_fits(model._engine._space.layout.plan, optimizer.hyper(), 8)) is want

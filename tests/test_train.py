@@ -413,9 +413,10 @@ def use(sizes, rows, batch_size, readonly=False, optimizer=fastmlp.Adam(), activ
 
 # Kernels may be compiled at their first use, so first one network of each kind that has some of its own: narrow or wide
 # layers, of one unit or several, with columns that fill one register, or more, or leave a remainder.
-kinds = [(2, 2, 1), (1, 1, 1), (2, 3, 2), (8, 64, 1), (300, 100, 50), (450, 33, 170, 1)]
+kinds = [(2, 2, 1), (1, 1, 1), (2, 3, 2), (2, 6, 2), (8, 64, 1), (3, 40, 2), (50, 90, 6), (300, 100, 50), (450, 33, 170, 1)]
 assert compiled(lambda: [use(sizes, 700, 128) for sizes in kinds]), "nothing is counted: this test would see nothing"
 compiled(lambda: [use(sizes, 700, 128, activation="tanh", optimizer=fastmlp.SGD(0.1, 0.9)) for sizes in kinds])
+compiled(lambda: [use(sizes, rows, 3) for sizes in kinds for rows in (7, 8, 37)])  # tiles of every height
 for other in (
     lambda: use((2, 5, 1), 8, 3, optimizer=fastmlp.Adam(0.1, 0.5, 0.5, 1e-3, 0.1)),
     lambda: use((70, 90, 5), 40, 7, optimizer=fastmlp.SGD(0.2, 0.5, True, 0.1), activation="tanh"),

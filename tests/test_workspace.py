@@ -34,18 +34,18 @@ def test_parts_never_overlap(sizes: tuple[int, ...], narrow: bool, dtype: Any) -
     space = Workspace(sizes, (GELU, TANH, IDENTITY), MSE, dtype)
     for rows, threads in ((1, 1), (100, 1), (50, 3), (2000, 2)):
         space.reserve(rows, narrow, threads)
-        starts = [int(space.plan[part]) for part in HEADER_PARTS]
+        starts = [int(space.layout.plan[part]) for part in HEADER_PARTS]
         for record in space.records:
             parts = {int(record[part]) for part in (at.A_AT, at.Z_AT, at.D_AT)}
             starts += [*parts, int(record[at.TRANSPOSED_AT])]
             starts += [int(record[at.PANELS_AT])] if record[at.STRIPS] else []
             starts += [int(record[at.PACKED_AT])] if record[at.PACKED] else []
         starts = sorted(starts)
-        needed = min(rows, int(space.plan[at.BLOCK])) * 3
-        distinct = [start for start in starts if start != int(space.plan[at.SUMS_AT]) or narrow]
+        needed = min(rows, int(space.layout.plan[at.BLOCK])) * 3
+        distinct = [start for start in starts if start != int(space.layout.plan[at.SUMS_AT]) or narrow]
         assert len(set(distinct)) == len(distinct)
         assert all(start % workspace.PADDING == 0 for start in starts)
-        assert starts[-1] + needed <= space.buffer.size
+        assert starts[-1] + needed <= space.layout.size
 
 
 @pytest.mark.small
@@ -56,9 +56,9 @@ def test_groups_of_rows_have_room(sizes: tuple[int, ...], dtype: Any) -> None:
     for rows, threads in ((1023, 1), (1024, 1), (5000, 1), (5632, 3), (9000, 7), (5120, 7)):
         space.reserve(rows, threads=threads)
         group = -(-rows // (GROUPS * CHUNK)) * CHUNK
-        assert space.capacity >= threads * min(group, space.plan[at.BLOCK]) or rows < GROUPED_ROWS
+        assert space.layout.capacity >= threads * min(group, space.layout.plan[at.BLOCK]) or rows < GROUPED_ROWS
         assert space.partials(rows) * CHUNK >= rows or rows < GROUPED_ROWS
-    start, parts = int(space.plan[at.GROUPS_AT]), {int(space.plan[part]) for part in HEADER_PARTS}
+    start, parts = int(space.layout.plan[at.GROUPS_AT]), {int(space.layout.plan[part]) for part in HEADER_PARTS}
     assert min(part for part in parts if part > start) - start >= GROUPS * space.padded
 
 
@@ -66,12 +66,12 @@ def test_groups_of_rows_have_room(sizes: tuple[int, ...], dtype: Any) -> None:
 def test_it_grows_and_never_shrinks() -> None:
     space = Workspace((3, 5, 2), (RELU, SOFTMAX), CROSS_ENTROPY, np.dtype(float))
     space.reserve(100)
-    before = space.buffer
+    before = space.layout
     space.reserve(1)
     space.reserve(100)
-    assert space.buffer is before
+    assert space.layout is before
     space.reserve(101, threads=2)
-    assert space.buffer.size > before.size
+    assert space.layout.size > before.size
 
 
 @pytest.mark.small
@@ -81,11 +81,14 @@ def test_without_memory_the_model_stays_usable(monkeypatch: pytest.MonkeyPatch) 
     model = Model([4, 40, 3], rng=0)
     want = model.predict(X[:1])
 
-    def none(count: int, dtype: Any) -> Any:
-        raise MemoryError
+    def little(count: int, dtype: Any) -> Any:
+        if count > 10_000:
+            raise MemoryError
+        return aligned(count, dtype)
 
-    monkeypatch.setattr(workspace, "aligned", none)
+    monkeypatch.setattr(workspace, "aligned", little)
     for call in (lambda: model.predict(X), lambda: model.fit(X, y), lambda: model.backward(X, y)):
+        workspace.SCRATCH[model.dtype].trim()
         with pytest.raises(MemoryError):
             call()
     np.testing.assert_array_equal(model.predict(X[:1]), want)

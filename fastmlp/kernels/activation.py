@@ -21,10 +21,12 @@ Tile = Any
 IDENTITY, RELU, LEAKY_RELU, ELU, GELU, SILU, SOFTPLUS, SIGMOID, TANH, SOFTMAX = range(10)
 
 
-@inlined
-def needs_input(code: int) -> bool:
+def takes_input(code: int) -> bool:
     """Whether the derivative is taken from z, so that z must be kept beside the output."""
     return code == GELU or code == SILU or code >= CUSTOM
+
+
+needs_input = inlined(takes_input)  # for the kernels, which must agree with who reserves the room
 
 
 def _forward(name: str, function: Callable[[Tile], Tile]) -> Callable[..., Any]:
@@ -172,6 +174,13 @@ def store_powers(z: Any, out: Any, columns: int, high: float) -> Any:
 
 
 @kernel
+def spoil(out: Pointer, count: Int) -> None:
+    """out[i] = NaN for i < count: what a code that a dispatcher has forgotten computes."""
+    for i in range(0, count, lanes(out)):
+        store(splat(out, float("nan"), 1, 1), out + i, 0, count - i)
+
+
+@kernel
 def softmax_forward(z: Pointer, out: Pointer, rows: Int, columns: Int) -> None:
     """out[i, :] = exp(z[i, :] - max) / sum, row by row; out may be z."""
     for i in range(rows):
@@ -222,6 +231,8 @@ def activate(code: Int, z: Pointer, out: Pointer, rows: Int, columns: Int) -> No
         softmax_forward(z, out, rows, columns)
     elif code >= CUSTOM:
         call_elementwise(code, 0, z, out, count)
+    elif code != IDENTITY:
+        spoil(out, count)
 
 
 @kernel
@@ -248,3 +259,5 @@ def multiply_derivative(code: Int, a: Pointer, d: Pointer, rows: Int, columns: I
         softmax_backward(a, d, rows, columns)
     elif code >= CUSTOM:
         call_elementwise(code, 1, a, d, count)
+    elif code != IDENTITY:
+        spoil(d, count)

@@ -305,17 +305,6 @@ def call_loss(code: int, p: Pointer, y: Pointer, d: Pointer, count: int, scale: 
     return CUSTOM[code][0](p, y, d, count, scale)
 
 
-# ---- subnormals ------------------------------------------------------------------------------------------------------
-
-
-def flush_subnormals() -> int:
-    return 0
-
-
-def restore_subnormals(before: int) -> None:
-    pass
-
-
 # ---- threads: without compiled code there is one ---------------------------------------------------------------------
 
 

@@ -12,21 +12,17 @@ import ctypes
 import gc
 import hashlib
 import inspect
-import signal
-from _thread import interrupt_main
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
-from threading import RLock, Timer, current_thread, main_thread
-from traceback import print_exc
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import njit, types
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
+from fastmlp.kernels import native
 from fastmlp.kernels.cache import PackageCache, cache_folder
 from fastmlp.kernels.interpreted import INTERPRETED, quiet
 from fastmlp.kernels.pointer import WORD, PointerType
@@ -44,7 +40,6 @@ POLICY: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapp
 
 F = TypeVar("F", bound=Callable[..., Any])
 _KERNELS: dict[int, tuple["Kernel", types.Float]] = {}
-_LOCK = RLock()
 
 
 class Inlined:
@@ -82,7 +77,12 @@ def inlined(function: F) -> F:
 
 def entry(function: F) -> F:
     """Compile for calls from Python (and from users' own compiled code)."""
-    made: Any = quiet(function) if INTERPRETED else _cached(function)
+    if INTERPRETED:
+        return quiet(function)
+    made = _cached(function)
+    # An exception of a signal's handler in the middle of a compilation would leave Numba broken for good.
+    compile_for = made._compile_for_args
+    made._compile_for_args = lambda *args, **kwargs: native.apart(partial(compile_for, *args, **kwargs))
     return made
 
 
@@ -120,6 +120,12 @@ class Kernel:
         }
         return signature(kinds[self.result], *(kinds[mark] for mark in self.marks))
 
+    def dtype(self, args: Sequence[Any]) -> types.Float | None:
+        """What a call with arguments of these types computes in."""
+        first = self.marks.index("Pointer")
+        base = args[first] if len(args) > first else None
+        return base.dtype if isinstance(base, PointerType) else None
+
     def identity(self, dtype: types.Float) -> int:
         """A number that names this kernel at this dtype: the same in each process, another for another signature."""
         name = f"{self.function.__module__}.{self.function.__qualname__}{self.marks}{self.result}{dtype}"
@@ -129,7 +135,7 @@ class Kernel:
         """The machine address; compiles, or loads from the cache, on the first call."""
         found = self.addresses.get(dtype)
         if found is None:
-            with _LOCK, _collect_later():
+            with _collect_later():
                 kinds = self.signature(dtype).args
                 self.dispatcher.compile(kinds)
                 compiled = self.dispatcher.overloads[kinds]
@@ -150,46 +156,20 @@ def _collect_later() -> Iterator[None]:
             gc.enable()
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)
 def _resolve(identity: int, slot: int) -> None:
-    """Write the address of the kernel so named to `slot`: called by compiled code, once per call site's module.
+    """Write the address of the kernel so named to `slot`: asked for by compiled code, once per call site's module.
 
-    Nothing can be raised through machine code, and ctypes returns garbage for a callback that raises: so the address is
-    written, not returned, and a slot that stays 0 makes the caller fail. Ctrl-C waits until the compilation is over.
+    Nothing can be raised through machine code: a slot that stays 0 makes the caller fail.
     """
-    try:
-        with _InterruptLater():
-            kernel, dtype = _KERNELS[identity]
-            ctypes.c_int64.from_address(slot).value = kernel.address(dtype)
-    except BaseException:
-        print_exc()
+    kernel, dtype = _KERNELS[identity]
+    ctypes.c_int64.from_address(slot).value = kernel.address(dtype)
 
 
-class _InterruptLater:
-    """Ctrl-C within is delivered a moment after. An interrupted compilation would leave Numba broken for good."""
-
-    def __enter__(self) -> None:
-        self.came = False
-        self.before: Any = None
-        if current_thread() is main_thread() and signal.getsignal(signal.SIGINT) is not None:
-            self.before = signal.signal(signal.SIGINT, self.note)
-
-    def note(self, number: int, frame: Any) -> None:
-        self.came = True
-
-    def __exit__(self, *exception: object) -> None:
-        if self.before is not None:
-            signal.signal(signal.SIGINT, self.before)
-        if self.came:
-            timer = Timer(0.01, interrupt_main)
-            timer.daemon = True
-            timer.start()
+if not INTERPRETED:
+    native.begin(_resolve)
 
 
-llvm.add_symbol("fastmlp_resolve", ctypes.cast(_resolve, ctypes.c_void_p).value)
-
-
-def _target(builder: ir.IRBuilder, context: Any, identity: int) -> ir.Value:
+def target(builder: ir.IRBuilder, context: Any, identity: int) -> ir.Value:
     """The address of a kernel, kept in a variable of the calling module."""
     module, name = builder.module, f"fastmlp_kernel_{identity:x}"
     slot = module.globals.get(name)
@@ -213,20 +193,28 @@ def _target(builder: ir.IRBuilder, context: Any, identity: int) -> ir.Value:
     return target
 
 
-def _callable(kernel: Kernel, function: Callable[..., Any]) -> Any:
+def by_name(names: Sequence[str], function: Callable[..., Any], define: Callable[..., Any]) -> Any:
+    """An intrinsic of arguments so named, with a function's name and text."""
+    context = inspect.Parameter("typingctx", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    own = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
+    define.__signature__ = inspect.Signature([context, *own])  # type: ignore[attr-defined]
+    define.__name__ = function.__name__
+    define.__doc__ = function.__doc__
+    return intrinsic(define)
+
+
+def _callable(kernel: Kernel) -> Any:
     """The kernel as an object that compiled code can call by its Python name."""
 
     def define(typingctx: Any, *args: Any) -> Any:
-        base = args[kernel.marks.index("Pointer")] if len(args) == len(kernel.names) else None
-        if not isinstance(base, PointerType):
+        dtype = kernel.dtype(args)
+        if dtype is None:
             return None
-        dtype = base.dtype
         sig = kernel.signature(dtype)
 
         def codegen(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
             shape = context.call_conv.get_function_type(sig.return_type, sig.args)
-            target = _target(builder, context, kernel.identity(dtype))
-            callee = builder.inttoptr(target, ir.PointerType(shape))
+            callee = builder.inttoptr(target(builder, context, kernel.identity(dtype)), ir.PointerType(shape))
             status, result = context.call_conv.call_function(builder, callee, sig.return_type, sig.args, values)
             with builder.if_then(status.is_error, likely=False):
                 context.call_conv.return_status_propagate(builder, status)
@@ -234,12 +222,9 @@ def _callable(kernel: Kernel, function: Callable[..., Any]) -> Any:
 
         return sig, codegen
 
-    context = inspect.Parameter("typingctx", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    own = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in kernel.names]
-    define.__signature__ = inspect.Signature([context, *own])  # type: ignore[attr-defined]
-    define.__name__ = function.__name__
-    define.__doc__ = function.__doc__
-    return intrinsic(define)
+    made = by_name(kernel.names, kernel.function, define)
+    made.kernel = kernel
+    return made
 
 
 def kernel(function: F) -> F:
@@ -250,4 +235,4 @@ def kernel(function: F) -> F:
     for dtype in (types.float32, types.float64):
         if _KERNELS.setdefault(made.identity(dtype), (made, dtype))[0] is not made:
             raise ValueError(f"a second kernel is called {function.__module__}.{function.__qualname__}")
-    return _callable(made, function)
+    return _callable(made)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fastmlp.kernels.across import largest, total, transposed
-from fastmlp.kernels.activation import row_maximum, store_powers
+from fastmlp.kernels.activation import row_maximum, spoil, store_powers
 from fastmlp.kernels.arithmetic import fabs, first_columns, fma, horner, maximum, minimum, where
 from fastmlp.kernels.custom import CUSTOM, call_loss
 from fastmlp.kernels.jit import Double, Int, Integers, Pointer, inlined, kernel
@@ -23,6 +23,7 @@ Tile = Any
 
 BCE, CROSS_ENTROPY, CROSS_ENTROPY_ROWS, MSE, MAE, HUBER = range(6)
 CLIPPED_BCE = -1  # scikit-learn's
+NAN = float("nan")
 EPSILON_32, EPSILON_64 = (2.0**-23,), (2.0**-52,)
 
 # Numbers are summed in the kernel's dtype over this many registers, and in float64 beyond: a float32 sum of 10,000 rows
@@ -41,6 +42,12 @@ def from_logits(code: int) -> bool:
 def is_cross_entropy(code: int) -> bool:
     """Whether the loss is a mean over rows, not over rows times outputs."""
     return code == CROSS_ENTROPY or code == CROSS_ENTROPY_ROWS
+
+
+@inlined
+def is_labelled(code: int) -> bool:
+    """Whether a row's target is the number of its class."""
+    return code == CROSS_ENTROPY
 
 
 def _elementwise(name: str, value: Callable[[Tile, Tile], Tile], slope: Callable[[Tile, Tile], Tile]) -> Callable[..., Any]:
@@ -178,12 +185,16 @@ def cross_entropy(z: Pointer, labels: Pointer, d: Pointer, rows: Int, columns: I
         high = row_maximum(row, columns)
         mass = store_powers(row, to, columns, high)
         sums = sums + log(splat(z, mass, 1, 1))
-        label = int(labels[i])
-        result += high - row[label]
         share = scale / mass
         for j in range(0, columns, step):
             store(load(to + j, 0, 1, 1, columns - j) * share, to + j, 0, columns - j)
-        to[label] = to[label] - scale
+        # Labels were checked when they came; but they lie where they came from, which others may write to meanwhile.
+        if labels[i] >= 0.0 and labels[i] < columns:
+            label = int(labels[i])
+            result += high - row[label]
+            to[label] = to[label] - scale
+        else:
+            result = NAN
     return result + largest(sums)
 
 
@@ -274,7 +285,10 @@ def evaluate(code: Int, p: Pointer, y: Pointer, d: Pointer, rows: Int, columns: 
         return mae(p, y, d, count, scale)
     if code >= CUSTOM:
         return call_loss(code, p, y, d, count, scale)
-    return huber(p, y, d, count, scale)
+    if code == HUBER:
+        return huber(p, y, d, count, scale)
+    spoil(d, count)
+    return NAN
 
 
 @kernel

@@ -1,38 +1,27 @@
-"""How the threads of one training meet: a barrier for compiled code that holds no lock of Python's.
+"""How the threads of one training start and meet: in compiled code that holds no lock of Python's.
 
-Threads wait by spinning; after a thousand turns they give their core away, so that more threads than cores are
-slow but do not stand still. Whoever fails raises ABORT, and nobody waits for him.
+`crew` has a kernel run by several threads within one compiled call, which returns when all have: there is no moment at which
+Python could be interrupted with threads still at work. At the barrier they wait by spinning; after a thousand turns they give
+their core away, so that more threads than cores are slow but do not stand still. Whoever fails raises ABORT, and nobody waits
+for him.
 """
 
-import ctypes
-import os
-import time
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import signature
 
-from fastmlp.kernels.interpreted import intrinsic
-from fastmlp.kernels.jit import inlined
+from fastmlp.kernels.interpreted import INTERPRETED, intrinsic
+from fastmlp.kernels.jit import by_name, inlined, target
 from fastmlp.kernels.plan import ABORT, ARRIVED, ROUND
-from fastmlp.kernels.pointer import WORD, address, offset
+from fastmlp.kernels.pointer import WORD, address, offset, unchecked
+from fastmlp.kernels.subnormals import flush, restore
 from fastmlp.kernels.tile import ARM, X86
 
 SPINS = 1000
-
-
-@ctypes.CFUNCTYPE(None, ctypes.c_int64)
-def _give_way(turn: int) -> None:
-    """Let another thread have the core: at once for the first turns, then by sleeping."""
-    if turn < 100 and hasattr(os, "sched_yield"):
-        os.sched_yield()
-    else:
-        time.sleep(50e-6)
-
-
-llvm.add_symbol("fastmlp_give_way", ctypes.cast(_give_way, ctypes.c_void_p).value)
 
 
 def _atomic(emit: Callable[..., ir.Value], result: Any) -> Callable[..., Any]:
@@ -97,11 +86,8 @@ def give_way(typingctx: Any, turn: Any) -> Any:
     """Let another thread have the core."""
 
     def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        name = "fastmlp_give_way"
-        function = builder.module.globals.get(name)
-        if function is None:
-            function = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [WORD]), name)
-        builder.call(function, [args[0]])
+        shape = ir.FunctionType(ir.VoidType(), [WORD])
+        builder.call(cgutils.get_or_insert_function(builder.module, shape, "fastmlp_give_way"), [args[0]])
         return context.get_dummy_value()
 
     return types.none(types.intp), codegen
@@ -126,3 +112,75 @@ def meet(state: Any, threads: int) -> bool:
             if atomic_load(state, ABORT) != 0:
                 return False
     return True
+
+
+def crew(kernel: Any) -> Any:
+    """What runs a kernel by several threads at once, with subnormals taken for zero, and returns when all have.
+
+    To be called with the kernel's arguments but `me`, the last but one; the last is the number of threads, which there may be
+    fewer of. The kernel has an argument `state`. What one of them raises is raised.
+    """
+    if INTERPRETED:
+        return lambda *args: kernel(*args[:-1], 0, 1)
+    made = kernel.kernel
+    names = [*made.names[:-2], "threads"]
+
+    def define(typingctx: Any, *args: Any) -> Any:
+        dtype = made.dtype(args)
+        if dtype is None:
+            return None
+        kinds = made.signature(dtype).args
+
+        def codegen(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
+            conv = context.call_conv
+            shape = conv.get_function_type(types.none, kinds)
+            where, threads = target(builder, context, made.identity(dtype)), values[-1]
+
+            def run(builder: ir.IRBuilder, where: ir.Value, args: Any) -> Any:
+                before = flush(builder)
+                callee = builder.inttoptr(where, shape.as_pointer())
+                status, _ = conv.call_function(builder, callee, types.none, kinds, args)
+                restore(builder, before)
+                return status
+
+            with builder.if_else(builder.icmp_signed("<=", threads, WORD(1))) as (alone, several):
+                with alone:
+                    status = run(builder, where, [*values[:-1], WORD(0), WORD(1)])
+                    with builder.if_then(status.is_error, likely=False):
+                        conv.return_status_propagate(builder, status)
+                with several:
+                    # What each of them is given: the kernel, its arguments, and room for what the one that failed returned.
+                    code, error, word = ir.IntType(32), shape.args[1].pointee, ir.IntType(8).as_pointer()
+                    bundle = ir.LiteralStructType([WORD, *(value.type for value in values[:-1]), code, error])
+                    failed, reason = len(values), len(values) + 1
+                    place = cgutils.alloca_once(builder, bundle)
+                    for i, value in enumerate([where, *values[:-1], code(0)]):
+                        builder.store(value, cgutils.gep_inbounds(builder, place, 0, i))
+
+                    name = builder.module.get_unique_name(f"{made.function.__name__}_member")
+                    member = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [word, WORD, WORD]), name)
+                    member.linkage = "internal"
+                    inner = ir.IRBuilder(member.append_basic_block())
+                    given = inner.bitcast(member.args[0], bundle.as_pointer())
+                    where, *args = (inner.load(cgutils.gep_inbounds(inner, given, 0, i)) for i in range(failed))
+                    status = run(inner, where, [*args, *member.args[1:]])
+                    with inner.if_then(status.is_error, likely=False):
+                        inner.store(status.excinfoptr, cgutils.gep_inbounds(inner, given, 0, reason))
+                        inner.store(status.code, cgutils.gep_inbounds(inner, given, 0, failed))
+                        at = names.index("state")
+                        state = unchecked(inner, kinds[at], args[at])
+                        inner.store_atomic(WORD(1), inner.gep(state, [WORD(ABORT)]), "release", 8)
+                    inner.ret_void()
+
+                    whole = ir.FunctionType(ir.VoidType(), [member.type, word, WORD])
+                    together = cgutils.get_or_insert_function(builder.module, whole, "fastmlp_together")
+                    builder.call(together, [member, builder.bitcast(place, word), threads])
+                    outcome = builder.load(cgutils.gep_inbounds(builder, place, 0, failed))
+                    with builder.if_then(builder.icmp_signed("!=", outcome, code(0)), likely=False):
+                        why = builder.load(cgutils.gep_inbounds(builder, place, 0, reason))
+                        conv.return_status_propagate(builder, conv._get_return_status(builder, outcome, why))
+            return context.get_dummy_value()
+
+        return signature(types.none, *kinds[:-1]), codegen
+
+    return by_name(names, made.function, define)

@@ -34,7 +34,8 @@ WEIGHTED = 26  # 1: a row's last target is its weight
 SEED = 27  # of dropout; 0: there is none
 ROW_AT = 28  # for each chunk of rows scratch for one, ROW_SIZE numbers
 ROW_SIZE = 29
-HEADER = 30
+SIZE = 30  # numbers in the work buffer
+HEADER = 31
 
 REORDER = 2
 

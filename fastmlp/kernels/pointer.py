@@ -77,6 +77,11 @@ def address(context: Any, builder: ir.IRBuilder, kind: PointerType, value: ir.Va
     return builder.inttoptr(at, ir.PointerType(element(kind.dtype)))
 
 
+def unchecked(builder: ir.IRBuilder, kind: PointerType, value: ir.Value) -> ir.Value:
+    """The machine address, for an access that is within the array."""
+    return builder.inttoptr(builder.extract_value(value, 0), ir.PointerType(element(kind.dtype))) if CHECKED else value
+
+
 @intrinsic
 def pointer(typingctx: Any, array: Any) -> Any:
     """The address of a contiguous array's first element."""

@@ -6,17 +6,20 @@ from typing import Any
 
 from fastmlp.kernels.apply import apply
 from fastmlp.kernels.epoch import begin, end
-from fastmlp.kernels.gradient import gradient
-from fastmlp.kernels.jit import Doubles, Int, Integers, Pointer, entry, kernel
-from fastmlp.kernels.loss import evaluate, evaluate_weighted, from_logits, is_cross_entropy, weigh
-from fastmlp.kernels.parallel import meet
+from fastmlp.kernels.gradient import NAN, gradient
+from fastmlp.kernels.jit import Doubles, Int, Integers, Pointer, entry, inlined, kernel
+from fastmlp.kernels.loss import evaluate, evaluate_weighted, from_logits, is_cross_entropy, is_labelled, weigh
+from fastmlp.kernels.parallel import crew, meet
 from fastmlp.kernels.plan import (
     A_AT,
     AVERAGED,
+    BATCH,
+    BIASES,
     BLOCK,
     CURSOR,
     D_AT,
     EPOCH,
+    EPOCHS,
     FAN_IN,
     FAN_OUT,
     GRADIENT_AT,
@@ -30,7 +33,9 @@ from fastmlp.kernels.plan import (
     RECORD,
     ROW_AT,
     ROWS,
+    SAMPLES,
     SHUFFLE,
+    SIZE,
     START,
     STEP,
     STOP,
@@ -41,7 +46,6 @@ from fastmlp.kernels.plan import (
 from fastmlp.kernels.pointer import local, pointer
 from fastmlp.kernels.resident import small_batches
 from fastmlp.kernels.step import forward
-from fastmlp.kernels.subnormals import FLUSH_AND_ZERO, flush_subnormals, restore_subnormals
 from fastmlp.kernels.update import LR, MASS, prepare
 
 
@@ -100,6 +104,22 @@ def batches(
             end(plan, state, losses, rows, loss)
 
 
+_batches_by_all = crew(batches)
+
+
+@inlined
+def fits(plan: Any, numbers: int, room: int, rows: int, columns: int, answers: int, targets: int) -> bool:
+    """Whether a call's arrays are those of the plan's network, with targets as its loss wants them, and there is room.
+
+    Of counts, not of arrays: Numba would count references to these (step of a small net: 0.1 us).
+    """
+    last = plan + (HEADER + (plan[LAYERS] - 1) * RECORD)
+    wanted = 1 if is_labelled(plan[LOSS]) else last[FAN_OUT]
+    well = columns == plan[HEADER + FAN_IN] and answers == rows and targets == plan[TARGETS]
+    well = well and numbers >= last[BIASES] + last[FAN_OUT] and room >= plan[SIZE]
+    return well and targets == wanted + (1 if plan[WEIGHTED] else 0)
+
+
 @entry
 def train(
     plan: Any,
@@ -114,13 +134,19 @@ def train(
     losses: Any,
     rates: Any,
     count: int,
-    me: int,
     threads: int,
-) -> None:
-    """`batches` for arrays."""
-    before = flush_subnormals()
-    batches(
-        pointer(plan),
+) -> bool:
+    """`batches` for arrays, by so many threads; False, and nothing done, if they do not fit."""
+    table = pointer(plan)
+    many = x.shape[0]
+    well = fits(table, params.size, work.size, many, x.shape[1], y.shape[0], y.shape[1])
+    well = well and many == table[SAMPLES] and losses.size >= table[EPOCHS]
+    if not well or (table[SHUFFLE] and order.size < many):
+        return False
+    if table[RATED] and rates.size * table[BATCH] < losses.size * many:
+        return False
+    _batches_by_all(
+        table,
         pointer(hyper),
         pointer(params),
         pointer(moments),
@@ -132,28 +158,30 @@ def train(
         pointer(losses),
         pointer(rates),
         count,
-        me,
         threads,
     )
-    restore_subnormals(before)
+    return True
 
 
 @entry
 def step(plan: Any, hyper: Any, params: Any, moments: Any, work: Any, x: Any, y: Any, state: Any) -> float:
-    """`train` for one step from all rows of x; the loss before it.
+    """`train` for one step from all rows of x; the loss before it, NaN if the arrays do not fit.
 
     Python pays for each argument: 30 ns an array. So what only this step needs is on the stack.
     """
-    before = flush_subnormals()
+    table = pointer(plan)
     here = pointer(state)
+    rows = x.shape[0]
+    if not fits(table, params.size, work.size, rows, x.shape[1], y.shape[0], y.shape[1]) or rows != table[SAMPLES]:
+        return NAN
     here[CURSOR] = 0
     here[EPOCH] = 0
     here[STOP] = 0
     settings = pointer(hyper)
     losses = local(settings, 64)
     losses[0] = 0.0
-    batches(
-        pointer(plan),
+    _batches_by_all(
+        table,
         settings,
         pointer(params),
         pointer(moments),
@@ -165,26 +193,21 @@ def step(plan: Any, hyper: Any, params: Any, moments: Any, work: Any, x: Any, y:
         losses,
         losses,
         1,
-        0,
         1,
     )
-    restore_subnormals(before)
     return losses[0]
-
-
-@entry
-def count_subnormals() -> None:
-    """Count subnormals in this thread, after a `train` that failed on the way."""
-    restore_subnormals(flush_subnormals() & ~FLUSH_AND_ZERO)
 
 
 @entry
 def evaluate_gradient(
     plan: Any, hyper: Any, params: Any, work: Any, x: Any, y: Any, state: Any, grads: Any, dx: Any, inputs: int
 ) -> float:
-    """`gradient` for arrays: all rows of x, in order."""
+    """`gradient` for arrays: all rows of x, in order; NaN if they do not fit."""
+    table = pointer(plan)
+    if not fits(table, params.size, work.size, x.shape[0], x.shape[1], y.shape[0], y.shape[1]):
+        return NAN
     return gradient(
-        pointer(plan),
+        table,
         pointer(hyper),
         pointer(params),
         pointer(params),
@@ -205,32 +228,39 @@ def evaluate_gradient(
 
 
 @entry
-def apply_gradient(plan: Any, hyper: Any, params: Any, moments: Any, grads: Any, step: int) -> None:
-    """`apply` for arrays: the step-th step, with the gradient in the first part of `grads`, which is changed."""
+def apply_gradient(plan: Any, hyper: Any, params: Any, moments: Any, grads: Any, state: Any) -> None:
+    """`apply` for arrays: one more step, with the gradient in the first part of `grads`, which is changed."""
     table = pointer(plan)
     settings = pointer(hyper)
     settings[MASS] = 1.0
-    prepare(plan[OPTIMIZER], settings, step, pointer(params))
+    state[STEP] = state[STEP] + 1
+    prepare(plan[OPTIMIZER], settings, state[STEP], pointer(params))
     first = pointer(moments) + (plan[PARAMETERS] if plan[AVERAGED] else 0)
     apply(table, settings, pointer(params), first, pointer(grads), table, 0, 1)
 
 
 @entry
-def predict(plan: Any, params: Any, work: Any, x: Any, out: Any) -> None:
-    """The outputs for all rows of x, by blocks."""
+def predict(plan: Any, params: Any, work: Any, x: Any, out: Any) -> bool:
+    """The outputs for all rows of x, by blocks; False, and nothing done, if the arrays do not fit."""
     fan_in = x.shape[1]
     outputs = out.shape[1]
+    last = pointer(plan) + (HEADER + (plan[LAYERS] - 1) * RECORD)
+    if fan_in != plan[HEADER + FAN_IN] or outputs != last[FAN_OUT] or x.shape[0] != out.shape[0] or work.size < plan[SIZE]:
+        return False
     for start in range(0, x.shape[0], plan[BLOCK]):
         here = min(plan[BLOCK], x.shape[0] - start)
         rows = pointer(x) + start * fan_in
         to = pointer(out) + start * outputs
         forward(pointer(plan), pointer(params), pointer(work), rows, to, 0, 0, here, 0, 0, 0)
+    return True
 
 
 @entry
 def evaluate_loss(plan: Any, params: Any, work: Any, x: Any, y: Any) -> float:
-    """The mean loss over all rows of x, by blocks."""
+    """The mean loss over all rows of x, by blocks; NaN if the arrays do not fit."""
     table = pointer(plan)
+    if not fits(table, params.size, work.size, x.shape[0], x.shape[1], y.shape[0], y.shape[1]):
+        return NAN
     last = table + (HEADER + (plan[LAYERS] - 1) * RECORD)
     code = plan[LOSS]
     buffer = pointer(work)

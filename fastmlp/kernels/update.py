@@ -6,6 +6,7 @@ from collections.abc import Callable
 from math import sqrt
 from typing import Any
 
+from fastmlp.kernels.activation import spoil
 from fastmlp.kernels.arithmetic import fabs, fma, maximum, quotient, root, where
 from fastmlp.kernels.jit import Doubles, Int, Pointer, inlined, kernel
 from fastmlp.kernels.tile import lanes, load, store
@@ -231,5 +232,7 @@ def update(code: Int, params: Pointer, grads: Pointer, first: Pointer, second: P
         adamax(params, grads, first, second, hyper, count)
     elif code == NADAM:
         nadam(params, grads, first, second, hyper, count)
-    else:
+    elif code == LION:
         lion(params, grads, first, second, hyper, count)
+    else:
+        spoil(params, count)
