@@ -1,4 +1,4 @@
-"""What strikes Python wherever it is: an exception at the n-th bytecode of fastmlp's own code, as a signal's handler may raise it."""
+"""What strikes Python wherever it is: an exception at the n-th bytecode of fastmlp's code, as a handler may raise it."""
 
 from __future__ import annotations
 

@@ -129,7 +129,11 @@ def test_struck_at_any_bytecode(name: str, all_share: None) -> None:
     places = _places(case)  # and all is compiled
     model = _started(case)
     positions = 0
-    for where in strikes(lambda: case.act(model, X, y), 0, 1 if THOROUGH else 17):
+
+    def act() -> None:
+        case.act(model, X, y)
+
+    for where in strikes(act, 0, 1 if THOROUGH else 17):
         if where is None:
             break
         positions += 1
@@ -205,12 +209,12 @@ def _interrupted(act: Callable[[], Any], kind: type[BaseException], after: float
         signal.signal(signal.SIGALRM, before)
 
 
-class Limit(Exception):
+class OutOfTimeError(Exception):
     """A time limit of the user's."""
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="no such signal here")
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, Limit])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, OutOfTimeError])
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("watched", [False, True])
 def test_a_handlers_exception_ends_a_fit_as_itself(kind: type[BaseException], count: int, watched: bool) -> None:
