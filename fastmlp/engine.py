@@ -201,6 +201,7 @@ class Engine:
         count = CALL_TURN * shares // (work + STEP_COST + UPDATE_COST * space.parameters) + 1
         if not kernels.train(*data, count, shares):
             self._admit(job.X, job.y, job.code, job.weighted)
+            raise ValueError(f"order {order.shape} and rates {rates.shape} do not fit {len(job.X)} rows and {steps} steps")
         look(int(state[at.EPOCH]))
         while state[at.EPOCH] < epochs:
             started = monotonic()
@@ -344,6 +345,8 @@ class Engine:
             self._hyper = hyper
 
     def _prepare_training(self, job: Job, epochs: int, shares: int) -> None:
+        if type(job.optimizer) is not self._memory.kind:  # the memory of the kind before must outlive what is refused
+            self._admit(job.X, job.y, job.code, job.weighted)
         narrow = self._narrow(job)
         self._prepare(job.code, job.batch, job.y.shape[1], job.weighted, narrow, shares)
         self._prepare_optimizer(job.optimizer)

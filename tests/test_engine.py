@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from numba.core.errors import TypingError
+
 from fastmlp import SGD, Adam, Model, engine, threads
+from fastmlp.engine import Job
+from fastmlp.kernels import plan as at
 from fastmlp.kernels.interpreted import INTERPRETED
 
 NETS = {
@@ -132,3 +136,144 @@ def test_ten_thousand_calls_leave_nothing_behind() -> None:
         assert tracemalloc.get_traced_memory()[0] - before < 20_000  # two bytes a call
     finally:
         tracemalloc.stop()
+
+
+# ---- the gate --------------------------------------------------------------------------------------------------------
+
+
+def _refused(model: Model, call: Any, *kinds: Any) -> None:
+    """The call raises before anything has changed."""
+    before = {name: np.array(value) for name, value in model._engine.save().items() if name in ("params", "moments", "steps")}
+    with pytest.raises(kinds or ValueError, match="not fit|must be"):
+        call()
+    after = model._engine.save()
+    for name, value in before.items():
+        np.testing.assert_array_equal(after[name], value)
+
+
+WRONG = {
+    # (X, y, weighted) for a net of 4 inputs and 3 outputs
+    "narrow X": lambda d: (np.ones((6, 3), d), np.ones((6, 3), d), False),
+    "wide X": lambda d: (np.ones((6, 5), d), np.ones((6, 3), d), False),
+    "narrow y": lambda d: (np.ones((6, 4), d), np.ones((6, 2), d), False),
+    "wide y": lambda d: (np.ones((6, 4), d), np.ones((6, 4), d), False),
+    "no weights": lambda d: (np.ones((6, 4), d), np.ones((6, 3), d), True),
+    "weights": lambda d: (np.ones((6, 4), d), np.ones((6, 4), d), False),
+    "few targets": lambda d: (np.ones((6, 4), d), np.ones((5, 3), d), False),
+    "many targets": lambda d: (np.ones((6, 4), d), np.ones((7, 3), d), False),
+}
+
+
+@pytest.mark.small
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+def test_no_kernel_sees_what_does_not_fit(wrong: str, loss: str, dtype: Any) -> None:
+    model = Model([4, 6, 3], loss=loss, dtype=dtype, rng=0)
+    engine, code = model._engine, model._code
+    X, y = np.ones((6, 4), dtype), np.ones((6, 1 if loss == "cross_entropy" else 3), dtype)
+    engine.step(X, y, code, Adam())
+    X, y, weighted = WRONG[wrong](dtype)
+    if loss == "cross_entropy" and wrong != "many targets":
+        y = y[:, : y.shape[1] - 2].copy()
+    for optimizer in (Adam(), SGD()):
+        job = Job(X, y, code, optimizer, 4, np.arange(len(X)), True, 1, weighted=weighted)
+        _refused(model, lambda job=job: engine.train(job, np.zeros(2), lambda done: None))
+        if not weighted:
+            _refused(model, lambda optimizer=optimizer: engine.step(X, y, code, optimizer))
+    _refused(model, lambda: engine.loss(X, y, code, weighted))
+    flat, dx = np.empty_like(model.params), np.empty_like(X)
+    _refused(model, lambda: engine.gradient(X, y, code, flat, dx, True, weighted))
+
+
+@pytest.mark.small
+def test_nor_outputs_gradients_orders_and_rates_that_do_not(dtype: Any) -> None:
+    model = Model([4, 6, 3], dtype=dtype, rng=0)
+    engine, code = model._engine, model._code
+    X, y = np.ones((6, 4), dtype), np.ones((6, 3), dtype)
+    for out in (np.empty((6, 2), dtype), np.empty((5, 3), dtype), np.empty((7, 3), dtype)):
+        _refused(model, lambda out=out: engine.predict(X, out))
+        many, outputs = np.ones((90_000, 4), dtype), np.empty((90_000 - 1, out.shape[1]), dtype)
+        _refused(model, lambda many=many, outputs=outputs: engine.predict(many, outputs))
+    flat, dx = np.empty(model.params.size - 1, dtype), np.empty((6, 3), dtype)
+    _refused(model, lambda: engine.gradient(X, y, code, flat, X.copy(), False))
+    _refused(model, lambda: engine.gradient(X, y, code, model.params.copy(), dx, True))
+    _refused(model, lambda: engine.apply(flat, SGD()))
+    for job in (
+        Job(X, y, code, SGD(), 4, np.arange(5)),
+        Job(X, y, code, SGD(), 4, rates=np.full(3, 0.1)),
+    ):
+        _refused(model, lambda job=job: engine.train(job, np.zeros(2), lambda done: None))
+
+
+@pytest.mark.skipif(INTERPRETED, reason="NumPy itself refuses these")
+def test_nor_other_layouts_and_what_is_read_only() -> None:
+    model = Model([4, 6, 3], rng=0)
+    X, out = np.ones((6, 4)), np.empty((6, 3))
+    model.predict(X)
+    locked = out.copy()
+    locked.flags.writeable = False
+    for a, b in ((np.asfortranarray(X), out), (X.astype("f4"), out), (X[:, ::-1], out), (X, locked), (X, out[:, ::-1])):
+        with pytest.raises(TypingError):
+            model._engine.predict(a, b)
+
+
+@pytest.mark.small
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda s: s | {"params": s["params"][:-1]},
+        lambda s: s | {"params": s["params"].astype("f4")},
+        lambda s: s | {"moments": s["moments"][:-1]},
+        lambda s: s | {"moments": s["moments"].astype("f4")},
+        lambda s: s | {"moments": s["moments"].reshape(2, -1)},
+    ],
+)
+def test_a_state_of_another_network_is_refused(spoil: Any) -> None:
+    model = Model([4, 6, 3], rng=0)
+    model.step(np.ones((6, 4)), np.ones((6, 3)), optimizer=Adam())
+    _refused(model, lambda: model._engine.restore(spoil(model._engine.save())))
+
+
+@pytest.mark.small
+def test_a_state_is_copied_out_of_where_it_came_from() -> None:
+    model, other, alone = (Model([4, 6, 3], rng=0) for _ in range(3))
+    X, y = np.ones((6, 4)), np.ones((6, 3))
+    for one in (model, alone):
+        one.step(X, y, optimizer=Adam())
+    saved = model._engine.save()
+    for name in ("params", "moments"):
+        saved[name].flags.writeable = False
+    for one in (model, other):
+        one._engine.restore(saved)
+    for _ in range(2):
+        assert model.step(X, y, optimizer=Adam()) == other.step(X, y, optimizer=Adam()) == alone.step(X, y, optimizer=Adam())
+    assert not np.shares_memory(model._engine._memory.moments, other._engine._memory.moments)
+
+
+# ---- what is decided in one place ------------------------------------------------------------------------------------
+
+
+def test_a_code_that_a_dispatcher_forgot_computes_nan(dtype: Any) -> None:
+    X, y = np.ones((5, 4), dtype), np.zeros((5, 3), dtype)
+    model = Model([4, 6, 3], dtype=dtype, rng=0)
+    model._engine._space.layout.plan[at.HEADER + at.ACTIVATION] = 999
+    assert np.isnan(model.predict(X)).all()
+    model = Model([4, 6, 3], dtype=dtype, rng=0)
+    assert np.isnan(model._engine.loss(X, y, 999))
+    assert np.isnan(model._engine.gradient(X, y, 999, model.params.copy(), X.copy(), True))
+
+    class Forgotten(SGD):
+        code = 999
+
+    model.step(X, y, optimizer=Forgotten())
+    assert np.isnan(model.params).all()
+
+
+def test_labels_that_change_behind_its_back_reach_no_other_memory() -> None:
+    rng = np.random.default_rng(0)
+    X, labels = rng.standard_normal((300, 4)), rng.integers(0, 100, 300).astype(float)[:, None]
+    model = Model([4, 100], loss="cross_entropy", rng=0)
+    assert np.isfinite(model._engine.loss(X, labels, model._code))
+    for bad in (1e9, -1.0, 100.0, np.nan, np.inf):
+        labels[7] = bad
+        assert np.isnan(model._engine.loss(X, labels, model._code))

@@ -17,7 +17,7 @@ from fastmlp.kernels.layer import (
     layer_forward,
     transpose,
 )
-from fastmlp.kernels.pointer import pointer
+from fastmlp.kernels.pointer import pointer, written
 
 
 @entry
@@ -58,7 +58,7 @@ def dense_forward(x: Any, w: Any, b: Any, activation: int, z: Any, out: Any) -> 
         return 1
     if activation < IDENTITY or activation > SOFTMAX or fan_in == 0 or fan_out == 0:
         return 1
-    to = pointer(out)
+    to = written(out)
     layer_forward(activation, pointer(x), pointer(w), pointer(b), pointer(z), to, to, 0, rows, fan_in, fan_out)
     return 0
 
@@ -96,7 +96,7 @@ def dense_backward_weights(x: Any, d: Any, dw: Any) -> int:
     fan_out = d.shape[1]
     if d.shape[0] != rows or dw.shape != (fan_in, fan_out) or fan_in == 0 or fan_out == 0:
         return 1
-    to = pointer(dw)
+    to = written(dw)
     layer_backward_weights(pointer(x), pointer(d), to, to, 0, rows, fan_in, fan_out, 0, fan_in, 0)
     return 0
 
@@ -130,7 +130,7 @@ def dense_backward_biases(d: Any, db: Any) -> int:
     rows, fan_out = d.shape
     if db.size != fan_out or fan_out == 0:
         return 1
-    layer_backward_biases(pointer(d), pointer(db), rows, fan_out, 0)
+    layer_backward_biases(pointer(d), written(db), rows, fan_out, 0)
     return 0
 
 
@@ -175,7 +175,7 @@ def dense_backward_inputs(d: Any, w: Any, activation: int, a: Any, scratch: Any,
         return 1
     if fan_in == 0 or fan_out == 0:
         return 1
-    transpose(pointer(w), pointer(scratch), fan_in, fan_out, 0, 1)
-    to = pointer(dx)
-    layer_backward_inputs(activation, pointer(d), pointer(scratch), pointer(a), to, to, 0, rows, fan_in, fan_out)
+    transpose(pointer(w), written(scratch), fan_in, fan_out, 0, 1)
+    to = written(dx)
+    layer_backward_inputs(activation, pointer(d), written(scratch), pointer(a), to, to, 0, rows, fan_in, fan_out)
     return 0

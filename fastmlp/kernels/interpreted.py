@@ -83,6 +83,9 @@ def pointer(array: Array) -> Pointer:
     return Pointer(flat, 0, 0, flat.size)
 
 
+written = pointer
+
+
 def local(like: Pointer, size: int) -> Pointer:
     return pointer(np.empty(size // like.dtype.itemsize, like.dtype))
 

@@ -82,24 +82,32 @@ def unchecked(builder: ir.IRBuilder, kind: PointerType, value: ir.Value) -> ir.V
     return builder.inttoptr(builder.extract_value(value, 0), ir.PointerType(element(kind.dtype))) if CHECKED else value
 
 
+def _first_element(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+    data = context.make_array(sig.args[0])(context, builder, args[0])
+    if not CHECKED:
+        return data.data
+    at = builder.ptrtoint(data.data, WORD)
+    last = builder.add(at, builder.mul(data.nitems, data.itemsize))
+    value = ir.Constant(context.get_value_type(sig.return_type), ir.Undefined)
+    for i, part in enumerate((at, at, last)):
+        value = builder.insert_value(value, part, i)
+    return value
+
+
 @intrinsic
 def pointer(typingctx: Any, array: Any) -> Any:
-    """The address of a contiguous array's first element."""
+    """The address of a contiguous array's first element, to read from."""
     if not isinstance(array, types.Array) or array.layout != "C":
         raise TypingError("a kernel needs a C-contiguous array")
+    return PointerType(array.dtype)(array), _first_element
 
-    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        data = context.make_array(sig.args[0])(context, builder, args[0])
-        if not CHECKED:
-            return data.data
-        at = builder.ptrtoint(data.data, WORD)
-        last = builder.add(at, builder.mul(data.nitems, data.itemsize))
-        value = ir.Constant(context.get_value_type(sig.return_type), ir.Undefined)
-        for i, part in enumerate((at, at, last)):
-            value = builder.insert_value(value, part, i)
-        return value
 
-    return PointerType(array.dtype)(array), codegen
+@intrinsic
+def written(typingctx: Any, array: Any) -> Any:
+    """`pointer`, to write to: an array that is read-only is refused."""
+    if not isinstance(array, types.Array) or array.layout != "C" or not array.mutable:
+        raise TypingError("a kernel needs a C-contiguous array that may be written to")
+    return PointerType(array.dtype)(array), _first_element
 
 
 @intrinsic(prefer_literal=True)

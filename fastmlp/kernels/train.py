@@ -43,7 +43,7 @@ from fastmlp.kernels.plan import (
     TICK,
     WEIGHTED,
 )
-from fastmlp.kernels.pointer import local, pointer
+from fastmlp.kernels.pointer import local, pointer, written
 from fastmlp.kernels.resident import small_batches
 from fastmlp.kernels.step import forward
 from fastmlp.kernels.update import LR, MASS, prepare
@@ -147,15 +147,15 @@ def train(
         return False
     _batches_by_all(
         table,
-        pointer(hyper),
-        pointer(params),
-        pointer(moments),
-        pointer(work),
+        written(hyper),
+        written(params),
+        written(moments),
+        written(work),
         pointer(x),
         pointer(y),
-        pointer(order),
-        pointer(state),
-        pointer(losses),
+        written(order),
+        written(state),
+        written(losses),
         pointer(rates),
         count,
         threads,
@@ -170,22 +170,22 @@ def step(plan: Any, hyper: Any, params: Any, moments: Any, work: Any, x: Any, y:
     Python pays for each argument: 30 ns an array. So what only this step needs is on the stack.
     """
     table = pointer(plan)
-    here = pointer(state)
+    here = written(state)
     rows = x.shape[0]
     if not fits(table, params.size, work.size, rows, x.shape[1], y.shape[0], y.shape[1]) or rows != table[SAMPLES]:
         return NAN
     here[CURSOR] = 0
     here[EPOCH] = 0
     here[STOP] = 0
-    settings = pointer(hyper)
+    settings = written(hyper)
     losses = local(settings, 64)
     losses[0] = 0.0
     _batches_by_all(
         table,
         settings,
-        pointer(params),
-        pointer(moments),
-        pointer(work),
+        written(params),
+        written(moments),
+        written(work),
         pointer(x),
         pointer(y),
         here,
@@ -208,20 +208,20 @@ def evaluate_gradient(
         return NAN
     return gradient(
         table,
-        pointer(hyper),
+        written(hyper),
         pointer(params),
         pointer(params),
-        pointer(work),
+        written(work),
         pointer(x),
         pointer(y),
-        pointer(state),
+        written(state),
         0,
         x.shape[0],
-        pointer(grads),
-        pointer(dx),
+        written(grads),
+        written(dx),
         inputs,
         0,
-        pointer(state),
+        written(state),
         0,
         1,
     )
@@ -231,12 +231,12 @@ def evaluate_gradient(
 def apply_gradient(plan: Any, hyper: Any, params: Any, moments: Any, grads: Any, state: Any) -> None:
     """`apply` for arrays: one more step, with the gradient in the first part of `grads`, which is changed."""
     table = pointer(plan)
-    settings = pointer(hyper)
+    settings = written(hyper)
     settings[MASS] = 1.0
     state[STEP] = state[STEP] + 1
-    prepare(plan[OPTIMIZER], settings, state[STEP], pointer(params))
-    first = pointer(moments) + (plan[PARAMETERS] if plan[AVERAGED] else 0)
-    apply(table, settings, pointer(params), first, pointer(grads), table, 0, 1)
+    prepare(plan[OPTIMIZER], settings, state[STEP], written(params))
+    first = written(moments) + (plan[PARAMETERS] if plan[AVERAGED] else 0)
+    apply(table, settings, written(params), first, written(grads), table, 0, 1)
 
 
 @entry
@@ -250,8 +250,8 @@ def predict(plan: Any, params: Any, work: Any, x: Any, out: Any) -> bool:
     for start in range(0, x.shape[0], plan[BLOCK]):
         here = min(plan[BLOCK], x.shape[0] - start)
         rows = pointer(x) + start * fan_in
-        to = pointer(out) + start * outputs
-        forward(pointer(plan), pointer(params), pointer(work), rows, to, 0, 0, here, 0, 0, 0)
+        to = written(out) + start * outputs
+        forward(pointer(plan), pointer(params), written(work), rows, to, 0, 0, here, 0, 0, 0)
     return True
 
 
@@ -263,7 +263,7 @@ def evaluate_loss(plan: Any, params: Any, work: Any, x: Any, y: Any) -> float:
         return NAN
     last = table + (HEADER + (plan[LAYERS] - 1) * RECORD)
     code = plan[LOSS]
-    buffer = pointer(work)
+    buffer = written(work)
     result = 0.0
     for start in range(0, x.shape[0], plan[BLOCK]):
         here = min(plan[BLOCK], x.shape[0] - start)
