@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job: tests that interrupt would never end
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from numba.core.errors import TypingError
 
 from fastmlp import SGD, Adam, Model, engine, threads
@@ -144,7 +143,7 @@ def test_ten_thousand_calls_leave_nothing_behind() -> None:
 def _refused(model: Model, call: Any, *kinds: Any) -> None:
     """The call raises before anything has changed."""
     before = {name: np.array(value) for name, value in model._engine.save().items() if name in ("params", "moments", "steps")}
-    with pytest.raises(kinds or ValueError, match="not fit|must be"):
+    with pytest.raises(kinds or ValueError, match=r"not fit|must be"):
         call()
     after = model._engine.save()
     for name, value in before.items():

@@ -143,7 +143,7 @@ def train(
     well = well and many == table[SAMPLES] and losses.size >= table[EPOCHS]
     if not well or (table[SHUFFLE] and order.size < many):
         return False
-    if table[RATED] and rates.size * table[BATCH] < losses.size * many:
+    if table[RATED] and rates.size < table[EPOCHS] * -(-many // table[BATCH]):
         return False
     _batches_by_all(
         table,
