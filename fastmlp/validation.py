@@ -3,6 +3,7 @@
 import ctypes
 import os
 from collections.abc import Collection, Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from fastmlp.activations import ACTIVATIONS, CustomActivation
 from fastmlp.losses import LOSSES
 
 FEW = 32  # numbers that Python checks sooner than NumPy does
+MOST = 2**40  # of anything that is counted: far beyond use, and far from where 64 bits end
+ROUNDING = 1e-3  # what a row of probabilities may miss 1 by: a float16's
+REAL = "fiub"  # dtypes' kinds
 UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 
 
@@ -31,8 +35,8 @@ def real(name: str, value: Any, *, above: float | None = None, least: float | No
     return float(value)
 
 
-def count(name: str, value: Any, least: int = 1, most: int = 2**40) -> int:
-    """A whole number in a range; the upper end is far beyond use, and far from where 64 bits end."""
+def count(name: str, value: Any, least: int = 1, most: int = MOST) -> int:
+    """A whole number in a range."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if value < least:
@@ -62,6 +66,8 @@ def generator(rng: Any) -> np.random.Generator:
     """A Generator from a seed, a Generator or None."""
     if rng is None or isinstance(rng, np.random.Generator | np.random.BitGenerator | np.random.SeedSequence):
         return np.random.default_rng(rng)
+    if isinstance(rng, bool | np.bool_) or not isinstance(rng, int | np.integer):
+        raise TypeError(f"rng must be an integer, a numpy.random.Generator or None, got {rng!r}")
     return np.random.default_rng(count("rng", rng, 0, 2**4096))
 
 
@@ -74,13 +80,29 @@ def seed(rng: Any) -> int:
 
 def numbers(name: str, value: Any) -> np.ndarray:
     """An array of real numbers, of any dtype."""
+    if hasattr(value, "iloc"):
+        return _of_pandas(name, value)
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ValueError(f"{name} must not have masked entries: fill them, or leave their rows out")
     try:
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name} must be an array of numbers, got {type(value).__name__}: {error}") from None
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    if array.dtype.kind not in REAL:
+        got = type(value).__name__ if array.ndim == 0 else f"dtype {array.dtype}"
+        raise TypeError(f"{name} must hold real numbers, got {got}")
     return array
+
+
+def _of_pandas(name: str, value: Any) -> np.ndarray:
+    """The numbers of a frame or a series; as float64 if its columns are of several kinds, or some are missing (NaN)."""
+    kinds = list(zip(value.columns, value.dtypes, strict=True)) if value.ndim == 2 else [(None, value.dtype)]
+    for label, kind in kinds:
+        if kind.kind not in REAL:
+            where = "" if label is None else f" in column {label!r}"
+            raise TypeError(f"{name} must hold real numbers, got dtype {kind}{where}")
+    array = value.to_numpy() if len({kind for _, kind in kinds}) == 1 else None
+    return array if array is not None and array.dtype.kind in REAL else value.to_numpy(np.float64, na_value=np.nan)
 
 
 def contiguous(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -158,7 +180,20 @@ def targets(y: Any, rows: int, outputs: int, loss: str, dtype: np.dtype) -> np.n
     if loss in ("bce", "cross_entropy") and not within(array, 1):
         outside = array[~((array >= 0) & (array <= 1))]
         raise ValueError(f"y must lie in [0, 1] for loss={loss!r}, got {outside[0].item()!r}")
+    if loss == "cross_entropy":
+        _check_sums(array)
     return contiguous(array, dtype)
+
+
+def _check_sums(array: np.ndarray) -> None:
+    """Raise unless each row is a distribution: for others the gradient p - y is not that of the loss."""
+    if array.size <= FEW and all(abs(sum(row) - 1) <= ROUNDING for row in array.tolist()):
+        return
+    totals = array.sum(axis=1, dtype=np.float64)
+    bad = np.flatnonzero(np.abs(totals - 1) > ROUNDING)
+    if bad.size:
+        got = f"{totals[bad[0]].item()!r} in row {bad[0]}"
+        raise ValueError(f"y must have rows that sum to 1 for loss='cross_entropy', got {got}")
 
 
 def _labels(array: np.ndarray, rows: int, outputs: int, dtype: np.dtype) -> np.ndarray:
@@ -216,6 +251,9 @@ def weights(name: str, value: Any, rows: int, dtype: Any = np.float64) -> np.nda
         raise ValueError(f"{name} must be finite and at least 0, got {array[~good][0].item()!r}")
     if not array.any():
         raise ValueError(f"{name} must have a positive sum, got only zeros")
+    with np.errstate(over="ignore"):
+        if not np.isfinite(array.sum()):
+            raise ValueError(f"{name} must have a finite sum, got weights up to {array.max().item()!r}")
     return array
 
 
@@ -239,12 +277,20 @@ def dtype(value: Any) -> np.dtype:
 
 def sizes(value: Any) -> tuple[int, ...]:
     """At least two positive widths."""
-    if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray) or np.ndim(value) == 0:
+    if not _several(value):
         raise TypeError(f"sizes must be a sequence of integers, got {value!r}")
     widths = tuple(count("sizes", width) for width in value)
     if len(widths) < 2:
         raise ValueError(f"sizes must hold at least two widths, inputs and outputs, got {value!r}")
+    parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))
+    if parameters > MOST:
+        raise ValueError(f"sizes must make at most {MOST} parameters, got {value!r}, which make {parameters}")
     return widths
+
+
+def _several(value: Any) -> bool:
+    """Whether it is a sequence, not text or one number."""
+    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes) and getattr(value, "ndim", 1) > 0
 
 
 def activations(value: Any, layers: int, loss: str, output: str | CustomActivation) -> tuple[str | CustomActivation, ...]:
@@ -272,7 +318,7 @@ def _activation(value: Any, known: Collection[str]) -> str | CustomActivation:
 
 def dropout(value: Any, hidden: int) -> tuple[float, ...]:
     """A rate for each hidden layer."""
-    rates = value if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else (value,) * hidden
+    rates = value if _several(value) else (value,) * hidden
     if len(rates) != hidden:
         raise ValueError(f"dropout must hold {hidden} rates, one a hidden layer, got {len(rates)}")
     return tuple(real("dropout", rate, least=0.0, below=1.0) for rate in rates)
