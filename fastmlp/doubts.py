@@ -44,7 +44,7 @@ def _cause(X: np.ndarray | None, y: np.ndarray | None) -> str:
     for name, array in seen:
         if (largest := np.abs(array).max()) > LARGE:
             return f"{name} reaches {largest:.3g}; " + (SCALE_Y if name == "y" else "scale its columns to about 1")
-    return "try a smaller lr, or an optimiser with clip_norm"
+    return f"{'' if seen else 'look for NaN in the data, '}try a smaller lr, or an optimiser with clip_norm"
 
 
 def _idle(model: Network, losses: Sequence[float] | np.ndarray, y: np.ndarray) -> bool:

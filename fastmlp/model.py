@@ -146,7 +146,10 @@ class Model(Trainable):
         self.loss_name = loss.name if isinstance(loss, CustomLoss) else loss
         self.activations = validation.activations(activations, len(sizes) - 1, self.loss_name, self._loss.output)
         self.dropout = validation.dropout(dropout, len(sizes) - 2)
-        self._start()
+        try:
+            self._start()
+        except MemoryError as error:
+            raise MemoryError(f"sizes={list(sizes)} make a model that is larger than the memory: {error}") from None
 
     def _start(self) -> None:
         self._code = self._loss.code(self.dtype) if isinstance(self._loss, CustomLoss) else self._loss.code
@@ -276,11 +279,13 @@ class Model(Trainable):
         Raises
         ------
         ValueError, TypeError
-            If g has another shape or does not hold real numbers, or as for `fit`.
+            If g has another shape or does not hold finite real numbers, or as for `fit`.
         """
         gradient = validation.numbers("g", g)
         if gradient.shape != self.params.shape:
             raise ValueError(f"g must have shape {self.params.shape}, got {gradient.shape}")
+        if not (good := np.isfinite(gradient)).all():
+            raise ValueError(f"g must be finite, got {gradient[~good][0].item()!r} at {np.flatnonzero(~good)[0]}")
         self._engine.apply(gradient, choose(lr, optimizer))
 
     def _data(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, int]:

@@ -92,8 +92,8 @@ class Trainable(dataset.Network):
             keeps NumPy's numbers, and one `RuntimeWarning` a fit names the epoch. (A fit of a single call looks only at its
             losses, and only if the last one is not finite.)
         initial_epoch : int
-            The first epoch's number, as in Keras: how many an earlier fit has done, to go on with its schedule; `epochs` is then
-            the number of both fits'. `ReduceOnPlateau` starts from what the model's last fit with an equal one has left.
+            The first epoch's number, as in Keras: how many an earlier fit has done, to go on with its schedule. `epochs` then
+            counts both fits', and `ReduceOnPlateau` starts from what the model's last fit with an equal one has left.
 
         Returns
         -------

@@ -268,7 +268,7 @@ def dtype(value: Any) -> np.dtype:
     """float32 or float64."""
     try:
         found = np.dtype(value)
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):
         raise TypeError(f"dtype must be 'float32' or 'float64', got {value!r}") from None
     if found not in (np.float32, np.float64):
         raise ValueError(f"dtype must be 'float32' or 'float64', got {value!r}")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import pickle
+import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -376,10 +379,301 @@ def test_a_weight_that_is_not_finite_counts_too() -> None:
     with pytest.raises(fastmlp.DivergenceError, match="a weight was not finite at the end of epoch 0"):
         model.fit(X, 1e10 * y, lr=1e30, nonfinite="raise")
     np.testing.assert_array_equal(model.params, kept)
-    assert not np.isfinite(model.fit(X, 1e10 * y, 3, lr=1e30)["loss"]).all()
+    with pytest.warns(RuntimeWarning, match="the loss was nan in epoch 1: y reaches"):
+        assert not np.isfinite(model.fit(X, 1e10 * y, 3, lr=1e30)["loss"]).all()
+
+
+# ---- fits that come to nothing ---------------------------------------------------------------------------------------
+
+
+def warned(call: Callable[[], Any]) -> list[str]:
+    """What a call warns of, each as of the line that made it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    assert {one.filename for one in caught} <= {__file__}
+    return [f"{one.category.__name__}: {one.message}" for one in caught]
+
+
+WAYS: dict[str, Callable[[Model, Any, Any], Any]] = {
+    "plain": lambda model, X, y: model.fit(X, y, 5, 8, lr=0.01, shuffle=False),
+    "schedule": lambda model, X, y: model.fit(X, y, 5, 8, lr=schedules.Constant(0.01), shuffle=False),
+    "epoch by epoch": lambda model, X, y: model.fit(X, y, 5, 8, lr=0.01, shuffle=False, callbacks=plain),
+    "batches": lambda model, X, y: model.fit_batches([(X[:8], y[:8]), (X[8:], y[8:])], 5, lr=0.01),
+    "lbfgs": lambda model, X, y: model.fit(X, y, 5, optimizer=LBFGS()),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("spoilt", ["X", "y"])
+def test_a_loss_that_is_not_finite_is_said_once(way: str, spoilt: str) -> None:
+    X, y = data("mse")
+    assert warned(lambda: WAYS[way](net("mse"), X, y)) == []
+    {"X": X, "y": y}[spoilt][11, 1] = np.nan
+    said = warned(lambda: WAYS[way](net("mse"), X, y))
+    assert len(said) == 1
+    cause = "look for NaN in the data" if way == "batches" else f"{spoilt} is not finite in row 11"
+    assert said[0].startswith(f"RuntimeWarning: the loss was nan in epoch 0: {cause}")
+    assert said[0].endswith("nonfinite='raise' or 'stop' ends a fit there, with the last finite weights")
+
+
+@pytest.mark.parametrize("way", ["plain", "schedule", "epoch by epoch"])
+def test_a_divergence_names_its_epoch_and_what_to_do(way: str) -> None:
+    X, y = data("mse")
+    X = 1e10 * X
+    straight, model = Model([4, 2], rng=0), Model([4, 2], rng=0)
+    steps = [straight.step(X[start : start + 8], y[start : start + 8], lr=0.01) for start in 5 * [0, 8, 16, 24]]
+    first = int(np.argmin(np.isfinite(steps))) // 4
+    assert 0 < first < 5
+    said = warned(lambda: WAYS[way](model, X, y))
+    assert len(said) == 1
+    assert f" in epoch {first}: X reaches 2" in said[0]
+    assert "scale its columns to about 1. nonfinite=" in said[0]
+    np.testing.assert_array_equal(model.params, straight.params)  # NumPy's numbers all the same
+    said = warned(lambda: Model([4, 2], rng=0).fit(X / 1e10, 1e5 * y, 50, lr=1e10))
+    assert "y reaches 2" in said[0]
+    assert "train on (y - y.mean()) / y.std() and scale the predictions back. nonfinite=" in said[0]
+    assert ": try a smaller lr" in warned(lambda: Model([4, 2], rng=0).fit(X / 1e10, y, 50, lr=1e10))[0]
+
+
+def test_a_weight_that_is_not_finite_is_said_at_the_end() -> None:
+    def spoil(model: Model, logs: dict[str, Any]) -> None:
+        model.params[0] = np.inf
+
+    X, y = data("mse")
+    said = warned(lambda: net("mse").fit(X, y, lr=0.01, callbacks=spoil))
+    assert len(said) == 1
+    assert said[0].startswith("RuntimeWarning: a weight was not finite after epoch 0: ")
+
+
+def test_a_step_says_nan_by_itself() -> None:
+    X, y = data("mse")
+    assert np.isnan(net("mse").step(X * np.nan, y))
+
+
+def scaled(loss: str = "mse", y: Any = None, **settings: Any) -> list[str]:
+    """What a fit to targets around six million, or those given, warns of."""
+    X, _ = data("mse", 100)
+    y = 6e6 + 1e4 * X[:, 0] if y is None else y
+    settings = {"optimizer": Adam(), "rng": 0, "epochs": 20, "batch_size": 10, **settings}
+    return warned(lambda: Model([4, 6, 1], "tanh", loss, rng=1).fit(X, y, **settings))
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
+@pytest.mark.parametrize("settings", [{}, {"callbacks": plain}, {"optimizer": Adam(schedules.Constant(1e-3))}])
+def test_targets_out_of_reach_are_said(loss: str, settings: dict[str, Any]) -> None:
+    said = scaled(loss, **settings)
+    assert len(said) == 1
+    assert said[0].startswith("UserWarning: 20 epochs have not lowered a loss of ")
+    assert "with y of about 6e+06, train on (y - y.mean()) / y.std()" in said[0]
+
+
+def test_targets_within_reach_are_no_matter() -> None:
+    """Small ones; a fit too short to tell; one that gets on; one that is done, with what is left a large loss."""
+    X, _ = data("mse", 100)
+    noise = np.random.default_rng(0).standard_normal(100)
+    assert scaled(y=noise) == []
+    assert scaled(epochs=9) == []
+    assert scaled(optimizer=Adam(1e3)) == []
+    y = 6e6 + 1e5 * X[:, 0] + 1e4 * noise
+    model = Model([4, 1], rng=1)
+    model.weights[0][...] = np.linalg.lstsq(np.column_stack([X, np.ones(100)]), y, rcond=None)[0][:4, None]
+    model.biases[0][...] = np.linalg.lstsq(np.column_stack([X, np.ones(100)]), y, rcond=None)[0][4]
+    assert model.loss(X, y) > 1e7
+    assert warned(lambda: model.fit(X, y, 20, optimizer=Adam())) == []
+
+
+# ---- a fit that goes on ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["fit", "batches"])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_goes_on_from_fit_to_fit(name: str, way: str) -> None:
+    X, y = data("mse")
+    whole, parts = net("mse"), net("mse")
+
+    def run(model: Model, **settings: Any) -> fastmlp.History:
+        settings["optimizer"] = Adam(SCHEDULES[name])
+        if way == "batches":
+            return model.fit_batches([(X[:16], y[:16]), (X[16:], y[16:])], 7, **settings)
+        return model.fit(X, y, 7, 16, shuffle=False, **settings)
+
+    want = run(whole)
+    first = run(parts, callbacks=lambda model, logs: logs["epoch"] == 2)
+    rest = run(parts, initial_epoch=3)
+    assert first["epoch"] + rest["epoch"] == list(range(7))
+    assert first["loss"] + rest["loss"] == want["loss"]
+    assert first["lr"] + rest["lr"] == want["lr"]
+    same(parts, whole)
+
+
+def test_a_plateau_goes_on_with_what_it_has_seen() -> None:
+    X, y = data("mse")
+    noise = np.random.default_rng(0).standard_normal(y.shape)
+    schedule = schedules.ReduceOnPlateau(0.5, 0.5, patience=3, cooldown=2, min_delta=0.01)
+    arguments: dict[str, Any] = {"lr": schedule, "shuffle": False, "validation_data": (X, noise)}
+    whole, parts = net("mse"), net("mse")
+    want = whole.fit(X, y, 30, 8, **arguments)
+    first = parts.fit(X, y, 11, 8, **arguments)
+    parts = pickle.loads(pickle.dumps(parts))
+    rest = parts.fit(X, y, 30, 8, initial_epoch=11, **arguments)
+    assert first["lr"] + rest["lr"] == want["lr"]
+    assert len(set(first["lr"])) > 1
+    same(parts, whole)
+    assert parts.fit(X, y, 1, 8, **arguments)["lr"] == [0.5]  # a fit from epoch 0 starts anew
+    assert first["lr"][-1] < 0.5
+    other = schedules.ReduceOnPlateau(0.4)
+    assert parts.fit(X, y, 40, 8, initial_epoch=39, **{**arguments, "lr": other})["lr"] == [0.4]
+
+
+@pytest.mark.parametrize("settings", [{}, {"callbacks": plain}])
+def test_epochs_are_counted_on(settings: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    X, y = data("mse")
+    history = net("mse").fit(X, y, 12, lr=0.1, initial_epoch=4, verbose=3, **settings)
+    assert history["epoch"] == list(range(4, 12))
+    losses = net("mse").fit(X, y, 8, lr=0.1)["loss"]
+    assert history["loss"] == losses
+    assert capsys.readouterr().out.splitlines() == [f"Epoch {e}, Loss: {losses[e - 4]:.4f}" for e in (6, 9)]
+    spoilt = X * np.nan
+    with pytest.raises(fastmlp.DivergenceError, match="at the end of epoch 4; ") as caught:
+        net("mse").fit(spoilt, y, 9, initial_epoch=4, nonfinite="raise")
+    assert caught.value.epoch == 4
+    assert "nan in epoch 4:" in warned(lambda: net("mse").fit(spoilt, y, 9, initial_epoch=4))[0]
+    assert net("mse").fit(X, y, 9, optimizer=LBFGS(), initial_epoch=4)["epoch"] == list(range(4, 9))
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
+
+
+class Watches:
+    """A callback of nobody's class; it notes what is called."""
+
+    def __init__(self, monitor: Any = "loss") -> None:
+        self.monitor, self.calls = monitor, 0
+
+    def on_train_begin(self, model: Model, logs: dict[str, Any]) -> None:
+        self.calls += 1
+
+
+class Wrong(schedules.Schedule):
+    """Rates that cannot be."""
+
+    def rates(self, first: int, count: int, steps: int, epochs: int) -> Any:
+        return np.full(count, -1.0)
+
+
+def changed(stopping: fastmlp.EarlyStopping, **settings: Any) -> fastmlp.EarlyStopping:
+    """With settings that were put in later."""
+    vars(stopping).update(settings)
+    return stopping
+
+
+@pytest.mark.parametrize("batches", [False, True])
+@pytest.mark.parametrize(
+    ("loss", "arguments", "message"),
+    [
+        ("cross_entropy", {"metrics": "mse"}, r"metrics: 'mse' is not for such a y: y_true must have shape \(1, 3\)"),
+        ("cross_entropy", {"metrics": ["accuracy", metrics.r2]}, "metrics: 'r2' is not for such a y"),
+        ("mse", {"callbacks": Watches("val_los")}, "monitor must be one of what this fit reports, loss.*; got 'val_los'"),
+        ("mse", {"callbacks": changed(fastmlp.EarlyStopping(), monitor="mae")}, "monitor must be one of .*; got 'mae'"),
+        ("mse", {"callbacks": changed(fastmlp.EarlyStopping(), mode="up")}, "mode must be one of auto, min, max; got 'up'"),
+        ("mse", {"callbacks": changed(fastmlp.EarlyStopping(), patience=0)}, "patience must be at least 1, got 0"),
+        ("mse", {"lr": schedules.ReduceOnPlateau(0.1, monitor="mae")}, "monitor must be one of .*; got 'mae'"),
+        ("mse", {"lr": Wrong()}, "Wrong.rates must return . finite numbers"),
+        ("mse", {"nonfinite": "skip"}, "nonfinite must be one of"),
+        ("mse", {"verbose": -1}, "verbose must be at least 0"),
+        ("mse", {"validation_data": (np.zeros((3, 4)), np.zeros((4, 2)))}, "validation_data is refused: y must have"),
+        ("mse", {"initial_epoch": 5}, "epochs must be more than initial_epoch=5: it is where the fit ends; got 5"),
+        ("mse", {"initial_epoch": -1}, "initial_epoch must be at least 0"),
+        ("mse", {"rng": -1}, "rng must be at least 0"),
+    ],
+)
+def test_refused_before_anything_begins(loss: str, arguments: dict[str, Any], message: str, batches: bool) -> None:
+    """Parameters, moments, generators and other callbacks are as they were."""
+    X, y = data(loss)
+    model, kept, rng, begun = net(loss), net(loss), np.random.default_rng(0), Watches()
+    for one in (model, kept):
+        one.fit(X, y, 2, optimizer=Adam(0.1))
+    state = rng.bit_generator.state
+    arguments = {"lr": 0.1, "rng": rng, "validation_data": (X, y), "callbacks": [], **arguments}
+    callbacks = [begun, arguments.pop("callbacks")]
+    call: Any = (lambda **settings: model.fit_batches([(X, y)], 5, **settings)) if batches else partial(model.fit, X, y, 5)
+    with pytest.raises(ValueError, match=message):
+        call(**arguments, callbacks=[one for one in callbacks if one])
+    assert rng.bit_generator.state == state
+    assert begun.calls == 0
+    same(model, kept)
+    for one in (model, kept):
+        one.fit(X, y, 2, optimizer=Adam(0.1))
+    same(model, kept)
+
+
+def test_a_generator_moves_on_last() -> None:
+    X, y = data("mse")
+    rng = np.random.default_rng(0)
+    state = rng.bit_generator.state
+    for settings in ({"epochs": 0}, {"verbose": "x"}, {"verbose": -1}, {"batch_size": 0}, {"shuffle": 1}):
+        with pytest.raises((TypeError, ValueError)):
+            net("mse").fit(X, y, **{"batch_size": 8, "rng": rng, **settings})
+        assert rng.bit_generator.state == state, settings
+
+
+def test_functions_of_users_are_called_after_epochs_only() -> None:
+    X, y = data("mse")
+    calls = []
+
+    def rmse(y_true: Any, y_pred: Any) -> float:
+        calls.append(len(y_pred))
+        return 0.0
+
+    net("mse").fit(X, y, 3, lr=0.1, metrics=rmse, validation_split=0.2)
+    assert calls == [24, 6] * 3
+
+
+@pytest.mark.parametrize("nonfinite", ["ignore", "stop"])
+def test_what_fails_later_leaves_the_last_epoch(nonfinite: str) -> None:
+    X, y = data("mse")
+    calls = 0
+
+    def fails(*arguments: Any) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise RuntimeError("planted")
+        return 0.0
+
+    class Late(schedules.Schedule):
+        def rates(self, first: int, count: int, steps: int, epochs: int) -> Any:
+            return np.full(count, np.nan if first >= 4 * steps else 0.1)
+
+    other = net("mse")
+    other.fit(X, y, 4, 8, lr=0.1, rng=0)
+    for settings in ({"metrics": fails, "lr": 0.1}, {"callbacks": fails, "lr": 0.1}, {"callbacks": plain, "lr": Late()}):
+        model, calls = net("mse"), 0
+        with pytest.raises((RuntimeError, ValueError), match=r"planted|Late\.rates must return"):
+            model.fit(X, y, 9, 8, rng=0, nonfinite=nonfinite, **settings)
+        same(model, other)
+
+
+def test_an_exception_amid_a_divergence_leaves_finite_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = data("mse")
+    model, good = net("mse"), net("mse")
+    for one in (model, good):
+        one.fit(X, y, 2, 8, optimizer=Adam(0.1), shuffle=False)
+    train = model._engine.train
+
+    def interrupted(*arguments: Any) -> None:
+        train(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model._engine, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X * np.nan, y, 9, 8, optimizer=Adam(0.1), nonfinite="stop")
+    monkeypatch.undo()
+    for one in (model, good):
+        one.fit(X, y, 2, 8, optimizer=Adam(0.1), shuffle=False)
+    same(model, good)
+
 
 X4, Y4 = data("mse")
 V = "validation_data is refused: "
