@@ -117,32 +117,30 @@ class Epochs:
         def go() -> None:
             kept = None if self._nonfinite == "ignore" else self._engine.save()
             stop = False
-            while True:
-                first, (count, rates) = self._done, self._leg
-                losses = np.zeros(count)
-                try:
+            try:
+                while not stop:
+                    first, (count, rates) = self._done, self._leg
+                    losses = np.zeros(count)
                     train(losses, rates, partial(self._look, losses, first))
-                except BaseException:
-                    if kept and not self._finite():
+                    if kept and not (np.isfinite(losses).all() and self._finite()):
                         self._engine.restore(kept)
-                    raise
-                if kept and not (np.isfinite(losses).all() and self._finite()):
-                    self._engine.restore(kept)
-                    self._done = first
-                    self._diverged(first, losses.item())
-                    break
-                self._done = first + count
-                self._columns["loss"] += losses.tolist()
-                if rates is not None and self._steps:
-                    self._columns["lr"] += rates[self._steps - 1 :: self._steps].tolist()
-                self._doubt(losses, first)
-                if self._each:
-                    stop = self._end(first)
+                        self._done = first
+                        self._diverged(first, losses.item())
+                        break
+                    self._done = first + count
+                    self._columns["loss"] += losses.tolist()
+                    if rates is not None and self._steps:
+                        self._columns["lr"] += rates[self._steps - 1 :: self._steps].tolist()
+                    self._doubt(losses, first)
+                    stop = self._each and self._end(first)
                     if kept:
                         kept = self._engine.save()
-                if stop or self._done == self._epochs:
-                    break
-                self._leg = self._next_leg()
+                    if self._done == self._epochs:
+                        break
+                    self._leg = self._next_leg()
+            finally:  # an exception may have come before the restoration
+                if kept and not self._finite():
+                    self._engine.restore(kept)
 
         return self._between(go)
 
