@@ -14,20 +14,22 @@ LARGE = 1e3  # a size of numbers at which scaling them is the first thing to try
 # A mean loss below which nothing is looked at: the squared error of numbers that are LARGE, times so many.
 SUSPECT = 1e6
 EPOCHS, FALL = 10, 0.01  # so many epochs that lower the loss by no more than this share have done nothing
+KEEP = "nonfinite='raise' or 'stop' ends a fit there, with the last finite weights"
+SCALE_Y = "train on (y - y.mean()) / y.std() and scale the predictions back"
 
 
 def after(model: Network, losses: Sequence[float] | np.ndarray, first: int, X: np.ndarray | None, y: np.ndarray | None) -> None:
     """Warn of what the losses of the epochs from `first` on say, if it is bad; X and y are what they are of, where known."""
+    regression = model.loss_name not in ("bce", "cross_entropy")
     if not math.isfinite(losses[-1]):
-        epoch = int(np.argmin(np.isfinite(losses)))
-        _warn(f"the loss was {losses[epoch]} in epoch {first + epoch}: {_cause(X, y)}. {KEEP}", RuntimeWarning)
+        epoch, cause = int(np.argmin(np.isfinite(losses))), _cause(X, y if regression else None)
+        _warn(
+            f"the loss was {losses[epoch]} in epoch {first + epoch}: {cause}. {KEEP}",
+            RuntimeWarning,
+        )
     elif X is not None and y is not None and _idle(model, losses, y):
         large = f"y of about {np.abs(y).mean():.3g}"
         _warn(f"{len(losses)} epochs have not lowered a loss of {losses[-1]:.3g}: with {large}, {SCALE_Y}", UserWarning)
-
-
-KEEP = "nonfinite='raise' or 'stop' ends a fit there, with the last finite weights"
-SCALE_Y = "train on (y - y.mean()) / y.std() and scale the predictions back"
 
 
 def weights(first: int, epochs: int) -> None:

@@ -170,10 +170,10 @@ class Epochs:
         try:
             if self._bar_kind:
                 self._bar = self._bar_kind(total=self._epochs, initial=self._initial, unit="epoch")
-            if self._schedule and self._course:
-                self._model._followed = self._schedule, self._course
             for hook in self._hooks["on_train_begin"]:
                 hook(self._model, dict(self._last))
+            if self._schedule and self._course:
+                self._model._followed = self._schedule, self._course
             go()
             for hook in self._hooks["on_train_end"]:
                 hook(self._model, self._last)

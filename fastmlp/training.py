@@ -160,10 +160,10 @@ class Trainable(dataset.Network):
         ):
             X, y, code = self._data(X, y)
             job = self._job(X, y, code, chosen, batch_size, shuffle)
-            epochs, verbose = validation.count("epochs", epochs), validation.count("verbose", verbose, 0)
+            losses, verbose = np.zeros(validation.count("epochs", epochs)), validation.count("verbose", verbose, 0)
             if job.shuffle or rng is not None or any(self.dropout):
                 job.seed = job.dropout = validation.seed(rng)
-            return self._plain(job, epochs, verbose)
+            return self._plain(job, losses, verbose)
 
         epochs, val = validation.count("epochs", epochs), None
         schedule = chosen.lr if isinstance(chosen.lr, Schedule) else None
@@ -222,8 +222,8 @@ class Trainable(dataset.Network):
         order = np.arange(samples) if shuffle else None
         return Job(X, y, code, optimizer, batch, order, shuffle)
 
-    def _plain(self, job: Job, epochs: int, verbose: int) -> History:
-        losses, printed = np.zeros(epochs), 0
+    def _plain(self, job: Job, losses: np.ndarray, verbose: int) -> History:
+        epochs, printed = len(losses), 0
 
         def look(done: int) -> None:
             nonlocal printed
@@ -325,13 +325,20 @@ class Trainable(dataset.Network):
         steps = (steps_per_epoch or (len(batches) if isinstance(batches, Sized) else 0)) or None
         rest = verbose, metrics, callbacks, nonfinite, schedule, None, val, True
         course = Epochs(self, initial, epochs, steps, *rest)
-        dropout = validation.seed(rng) if rng is not None or any(self.dropout) else 0
+        validation.generator(rng)
+        dropout: int | None = None
 
         def train(losses: np.ndarray, rates: np.ndarray | None, look: Callable[[int], None]) -> None:
+            nonlocal dropout
             rows = total = 0
             count, mean = 0, np.zeros(1)
-            for batch in islice(batches() if callable(batches) else batches, steps_per_epoch):
+            given = batches() if callable(batches) else batches
+            if not isinstance(given, Iterable):
+                raise TypeError(f"batches must return an iterable, got {given!r}")
+            for batch in islice(given, steps_per_epoch):
                 job = self._batch(batch, count, chosen)
+                if dropout is None:  # a generator moves on when there is a good batch
+                    dropout = validation.seed(rng) if rng is not None or any(self.dropout) else 0
                 job.dropout, job.rates = dropout, None if rates is None else rates[count : count + 1]
                 mean[0] = 0
                 self._engine.train(job, mean, lambda done: None)

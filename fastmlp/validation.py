@@ -80,18 +80,22 @@ def seed(rng: Any) -> int:
 
 def numbers(name: str, value: Any) -> np.ndarray:
     """An array of real numbers, of any dtype."""
+    array = value if type(value) is np.ndarray else _as_array(name, value)
+    if array.dtype.kind not in REAL:
+        got = type(value).__name__ if array.ndim == 0 else f"dtype {array.dtype}"
+        raise TypeError(f"{name} must hold real numbers, got {got}")
+    return array
+
+
+def _as_array(name: str, value: Any) -> np.ndarray:
     if hasattr(value, "iloc"):
         return _of_pandas(name, value)
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise ValueError(f"{name} must not have masked entries: fill them, or leave their rows out")
     try:
-        array = np.asarray(value)
+        return np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name} must be an array of numbers, got {type(value).__name__}: {error}") from None
-    if array.dtype.kind not in REAL:
-        got = type(value).__name__ if array.ndim == 0 else f"dtype {array.dtype}"
-        raise TypeError(f"{name} must hold real numbers, got {got}")
-    return array
 
 
 def _of_pandas(name: str, value: Any) -> np.ndarray:

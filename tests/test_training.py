@@ -436,6 +436,13 @@ def test_a_divergence_names_its_epoch_and_what_to_do(way: str) -> None:
     assert ": try a smaller lr" in warned(lambda: Model([4, 2], rng=0).fit(X / 1e10, y, 50, lr=1e10))[0]
 
 
+def test_labels_are_no_numbers_to_scale() -> None:
+    model = Model([1, 2000], loss="cross_entropy", rng=0)
+    said = warned(lambda: model.fit([[1.0], [2.0]], [1999, 0], 9, lr=1.7e308))
+    assert len(said) == 1
+    assert "try a smaller lr" in said[0]
+
+
 def test_a_weight_that_is_not_finite_is_said_at_the_end() -> None:
     def spoil(model: Model, logs: dict[str, Any]) -> None:
         model.params[0] = np.inf
