@@ -47,7 +47,7 @@ LOSSES = {
     "cross_entropy": Loss(
         codes.CROSS_ENTROPY,
         "mean over rows of log(sum(exp(z))) - z[label], or of -sum(y log(softmax(z)))",
-        "dz = (p - y) / rows",
+        "dz = (p sum(y) - y) / rows",
         "softmax",
         ("softmax",),
     ),

@@ -279,13 +279,11 @@ class Model(Trainable):
         Raises
         ------
         ValueError, TypeError
-            If g has another shape or does not hold finite real numbers, or as for `fit`.
+            If g has another shape or does not hold real numbers, or as for `fit`.
         """
         gradient = validation.numbers("g", g)
         if gradient.shape != self.params.shape:
             raise ValueError(f"g must have shape {self.params.shape}, got {gradient.shape}")
-        if not (good := np.isfinite(gradient)).all():
-            raise ValueError(f"g must be finite, got {gradient[~good][0].item()!r} at {np.flatnonzero(~good)[0]}")
         self._engine.apply(gradient, choose(lr, optimizer))
 
     def _data(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, int]:

@@ -53,7 +53,7 @@ class Trainable(dataset.Network):
             numbers, of which missing ones are NaN.
         y : array
             (rows, outputs), or (rows,) for one output; in [0, 1] for ``bce``. For ``cross_entropy`` integer labels
-            (rows,) or probability rows (rows, outputs), which sum to 1.
+            (rows,) or probability rows (rows, outputs), whose sums are weights of theirs.
         epochs : int
             Where the fit ends: how many, less `initial_epoch`.
         batch_size : int or None

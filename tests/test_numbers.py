@@ -116,6 +116,18 @@ def test_stop_keeps_finite_weights() -> None:
         np.testing.assert_array_equal(model.params, good.params)
 
 
+def test_a_gradient_is_taken_as_it_is() -> None:
+    for g, optimizer, want in (
+        ([np.nan, 1.0], SGD(1.0), [np.nan, -1.0]),
+        ([np.nan, 1.0], SGD(1.0, clip_value=0.5), [np.nan, -0.5]),
+        ([np.inf, 1.0], SGD(1.0), [-np.inf, -1.0]),
+        ([np.inf, 1.0], SGD(1.0, clip_value=0.5), [-0.5, -0.5]),
+    ):
+        model = Model.from_weights([[[0.0]]], [[0.0]])
+        model.apply_gradient(g, optimizer=optimizer)
+        np.testing.assert_array_equal(model.params, want)
+
+
 def test_lbfgs_stays() -> None:
     model = net()
     with pytest.warns(RuntimeWarning, match="the loss was nan in epoch 0"):
@@ -130,7 +142,6 @@ def test_refused_where_they_mean_nothing(bad: float) -> None:
         r"weights\[0\]": lambda: Model.from_weights([np.full((3, 2), bad)], [np.zeros(2)]),
         r"biases\[0\]": lambda: Model.from_weights([np.zeros((3, 2))], [np.full(2, bad)]),
         "sample_weight": lambda: net().fit(X, Y, sample_weight=column),
-        "g": lambda: net().apply_gradient(np.full(122, bad)),
         "y": lambda: net("bce").fit(X, np.column_stack([column, column])),
         "y ": lambda: net("cross_entropy").fit(X, np.column_stack([column, column])),
         "lr": lambda: net().fit(X, Y, lr=bad),
@@ -271,6 +282,16 @@ def test_constant_targets() -> None:
     assert metrics.r2([2.0, 2.0], [2.0, 2.0]) == 1
     assert metrics.r2([2.0, 2.0], [2.0, 2.5]) == 0
     assert metrics.r2([2.0], [1.0]) == 0
+
+
+def test_rows_have_sums() -> None:
+    model, y = net("cross_entropy"), np.abs(np.tanh(Y)) * (np.arange(9) != 4)[:, None]
+    p = model.predict(X)
+    assert model.loss(X, y) == pytest.approx(-(y * np.log(p)).sum() / 9, rel=1e-13)
+    _, got = model.gradient(X, y)
+    sums = y.sum(axis=1)
+    want = sum(s * model.gradient(X[i : i + 1], y[i : i + 1] / (s or 1))[1] for i, s in enumerate(sums)) / 9
+    np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-14)
 
 
 # ---- weights of zero -------------------------------------------------------------------------------------------------
