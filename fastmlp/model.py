@@ -69,6 +69,8 @@ class Model(Trainable):
     ------
     ValueError, TypeError
         If an argument is out of range or of the wrong kind; the message names it.
+    MemoryError
+        If there is no room for so many parameters.
 
     Examples
     --------
