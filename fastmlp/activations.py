@@ -1,6 +1,6 @@
 """The activations: one entry each, and users' own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +65,7 @@ class CustomActivation:
     ValueError
         If the name is a built-in activation's, or `init` another.
     TypeError
-        By `Model`, if Numba cannot compile a function.
+        If the name is no string, or a function no function; by `Model`, if Numba cannot compile one.
 
     Notes
     -----
@@ -87,8 +87,7 @@ class CustomActivation:
     init: str = "glorot"
 
     def __post_init__(self) -> None:
-        if self.name in ACTIVATIONS:
-            raise ValueError(f"name must not be that of a built-in activation, got {self.name!r}")
+        check_custom(self, "activation", ACTIVATIONS)
         if self.init not in ("glorot", "he"):
             raise ValueError(f"init must be 'glorot' or 'he', got {self.init!r}")
 
@@ -98,6 +97,17 @@ class CustomActivation:
 
     def __str__(self) -> str:
         return self.name
+
+
+def check_custom(custom: Any, kind: str, known: Collection[str]) -> None:
+    """Raise unless it has a name of its own and two functions."""
+    if not isinstance(custom.name, str):
+        raise TypeError(f"name must be a string, got {custom.name!r}")
+    if custom.name in known:
+        raise ValueError(f"name must not be that of a built-in {kind}, got {custom.name!r}")
+    for name in ("value", "derivative"):
+        if not callable(getattr(custom, name)):
+            raise TypeError(f"{name} must be a function, got {getattr(custom, name)!r}")
 
 
 def code_of(activation: "str | CustomActivation", dtype: np.dtype) -> int:

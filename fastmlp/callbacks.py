@@ -1,6 +1,6 @@
 """Callbacks: what `Model.fit` calls after each epoch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,9 @@ class Callback:
     """What a callback may define; any object with one of these methods will do, and a function counts as `on_epoch_end`.
 
     A fit with callbacks goes epoch by epoch. An exception ends it: the model is then as that epoch left it. Logs are dicts:
-    ``epoch`` (from 0) and what `Model.fit` reports of it; at the train's begin ``epochs`` alone.
+    ``epoch`` (from 0) and what `Model.fit` reports of it; at the train's begin ``epochs``, and ``steps`` of an epoch (None: not
+    known). An object whose attribute ``monitor`` is a string watches what has that name in the logs: a fit that does not
+    report it refuses the object.
 
     Examples
     --------
@@ -44,6 +46,11 @@ class EarlyStopping(Callback):
     """End the fit when what is monitored has not improved for some epochs, and go back to the best weights.
 
     The words are those of Keras's ``EarlyStopping``. May be used for one fit after another: each starts it anew.
+
+    The best weights are those after the best epoch, as in Keras; its ``loss`` is a mean over its steps, each before its update,
+    and of no single weights. But the ``loss`` of an epoch of one step is that of the weights before it: then those are the best
+    ones, and have that loss, unless a callback behind this one changed them. (Of `LBFGS`, none of whose iterations raises the
+    loss, those after it.)
 
     Parameters
     ----------
@@ -89,15 +96,21 @@ class EarlyStopping(Callback):
     restore_best: bool = True
 
     def __post_init__(self) -> None:
+        self._check()
+        self._start()
+
+    def _check(self) -> None:
+        """Raise unless the settings, which may have been changed, are right."""
         validation.text("monitor", self.monitor)
         validation.count("patience", self.patience)
         validation.real("min_delta", self.min_delta, least=0.0)
         validation.choice("mode", self.mode, MODES)
         validation.flag("restore_best", self.restore_best)
-        self._start()
 
     def _start(self) -> None:
-        self._best, self._params, self._wait = Best(self.monitor, self.mode, self.min_delta), np.zeros(0), 0
+        self._best, self._wait = Best(self.monitor, self.mode, self.min_delta), 0
+        self._params = np.zeros(0)  # the best ones
+        self._before: np.ndarray | None = None  # those that the epoch started from, where they are what its loss is of
         self.best_epoch: int | None = None
         self.stopped_epoch: int | None = None
 
@@ -108,12 +121,18 @@ class EarlyStopping(Callback):
 
     def on_train_begin(self, model: Any, logs: dict[str, Any]) -> None:
         self._start()
+        if self.restore_best and logs.get("steps") == 1:
+            self._before = model.params.copy()
 
     def on_epoch_end(self, model: Any, logs: dict[str, Any]) -> bool:
-        if self._best.improves(logs):
+        improved = self._best.improves(logs)
+        before = self._before if self._best.name == "loss" else None
+        if before is not None:
+            self._before = model.params.copy()
+        if improved:
             self._wait, self.best_epoch = 0, logs["epoch"]
             if self.restore_best:
-                self._params = model.params.copy()
+                self._params = model.params.copy() if before is None else before
             return False
         self._wait += 1
         if self._wait < self.patience:
@@ -124,20 +143,23 @@ class EarlyStopping(Callback):
     def on_train_end(self, model: Any, logs: dict[str, Any]) -> None:
         if self._params.size:
             model.params[...] = self._params
-            self._params = np.zeros(0)  # the next fit may be of another model, and this one's weights are large
+        self._params, self._before = np.zeros(0), None  # the next fit may be of another model, and this one's weights are large
 
 
 Hook = Callable[[Any, dict[str, Any]], Any]
 
 
+def listed(value: Any) -> Sequence[Any]:
+    """None, one or several of something, as several."""
+    if value is None:
+        return ()
+    return value if isinstance(value, list | tuple) else (value,)
+
+
 def hooks(callbacks: Any) -> Mapping[str, list[Hook]]:
     """What to call when, from the argument of `Model.fit`: one callback or several."""
-    if callbacks is None:
-        callbacks = ()
-    elif not isinstance(callbacks, list | tuple):
-        callbacks = (callbacks,)
     found: dict[str, list[Hook]] = {name: [] for name in METHODS}
-    for callback in callbacks:
+    for callback in listed(callbacks):
         methods = {name: getattr(callback, name) for name in METHODS if callable(getattr(callback, name, None))}
         if isinstance(callback, type) or not (methods or callable(callback)):
             raise TypeError(f"callbacks must hold functions, or objects that have {', '.join(METHODS)}; got {callback!r}")

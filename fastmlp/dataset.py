@@ -10,6 +10,7 @@ from fastmlp import validation
 from fastmlp.engine import Engine, Job
 from fastmlp.kernels.loss import CROSS_ENTROPY, CROSS_ENTROPY_ROWS
 from fastmlp.losses import LOSSES, CustomLoss, Loss
+from fastmlp.schedules import Course, Schedule
 
 WHOLE = 1 << 28  # bytes of a converted X up to which it is converted as a whole
 PIECE = 1 << 26  # bytes of a converted piece of a larger one
@@ -25,6 +26,7 @@ class Network(Protocol):
     _loss: Loss | CustomLoss
     _code: int
     _engine: Engine
+    _followed: tuple[Schedule, Course] | None
 
 
 @dataclass

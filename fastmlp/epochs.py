@@ -4,16 +4,17 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
 
-from fastmlp import validation
-from fastmlp.callbacks import EarlyStopping, hooks
+from fastmlp import doubts, validation
+from fastmlp.callbacks import EarlyStopping, hooks, listed
 from fastmlp.dataset import Data, Network
 from fastmlp.history import History
 from fastmlp.losses import LOSSES
-from fastmlp.metrics import METRICS, accuracy, monitored
+from fastmlp.metrics import METRICS, accuracy, monitored, reported
 from fastmlp.schedules import ReduceOnPlateau, Schedule
 
 RATES = 1 << 16  # steps whose rates are worked out at a time, and trained in one call
@@ -44,7 +45,10 @@ class Epochs:
     Parameters
     ----------
     model : Model
-    epochs : int
+    initial, epochs : int
+        The first epoch's number, and behind the last's.
+    steps : int or None
+        Of an epoch, each with an update after its loss; None: not known.
     verbose : int or "bar"
     metrics, callbacks, nonfinite
         The arguments of `Model.fit`.
@@ -58,7 +62,9 @@ class Epochs:
     def __init__(
         self,
         model: Network,
+        initial: Any,
         epochs: int,
+        steps: int | None,
         verbose: Any = 0,
         metrics: Any = None,
         callbacks: Any = None,
@@ -69,55 +75,72 @@ class Epochs:
         each: bool = False,
     ) -> None:
         self._model, self._engine, self._epochs, self._schedule = model, model._engine, epochs, schedule
+        self._initial, self._steps = validation.count("initial_epoch", initial, 0), steps
+        if epochs <= self._initial:
+            raise ValueError(f"epochs must be more than initial_epoch={self._initial}: it is where the fit ends; got {epochs}")
         self._metrics = _resolve(metrics, model)
+        self._seen = (None, None) if train is None or train.weighted or train.pieces else (train.X, train.true)
         self._watched = [(prefix, data) for prefix, data in (("", train), ("val_", val)) if data is not None]
-        self._course = schedule.start() if schedule else None
         self._nonfinite = validation.choice("nonfinite", nonfinite, NONFINITE)
         self._hooks = hooks(callbacks)
+        self._course = schedule.start() if schedule else None
+        if self._course and self._initial and model._followed and model._followed[0] == schedule:
+            self._course = model._followed[1]
         self._each = each or bool(val or self._metrics or any(self._hooks.values()) or self._course) or nonfinite != "ignore"
         names = ["loss", *(["lr"] if schedule else [])]
         for prefix, _ in self._watched:
             names += ["val_loss"] * bool(prefix) + [prefix + name for name in self._metrics]
         self._columns: dict[str, list[Any]] = {name: [] for name in names}
-        for watcher in (schedule, *(hook.__self__ for hook in self._hooks["on_epoch_end"] if hasattr(hook, "__self__"))):
+        for watcher in (schedule, *listed(callbacks)):
+            if isinstance(watcher, EarlyStopping):
+                watcher._check()
             if isinstance(watcher, EarlyStopping | ReduceOnPlateau):
                 monitored(watcher.monitor, watcher.mode, names)
+            elif isinstance(monitor := getattr(watcher, "monitor", None), str):
+                reported(monitor, names)
+        self._fit_metrics()
         if isinstance(verbose, str) and verbose != "bar":
             raise TypeError(f"verbose must be an integer or 'bar', got {verbose!r}")
         self._bar_kind = _tqdm() if verbose == "bar" else None
         self._verbose = 0 if self._bar_kind else validation.count("verbose", verbose, 0)
         self._bar: Any = None
-        self._last: dict[str, Any] = {"epochs": epochs}  # the last epoch's logs
-        self._printed = self._done = 0
+        self._last: dict[str, Any] = {"epochs": epochs, "steps": steps}  # the last epoch's logs
+        self._done = self._initial
+        self._printed = -(-self._initial // (self._verbose or 1)) * self._verbose
         self._shown = -math.inf
+        self._doubted = False
+        self._leg = self._next_leg()  # so that a schedule is refused before anything happens
 
-    def run(self, train: Train, steps: int) -> History:
-        """Run them, of so many steps each."""
+    def run(self, train: Train) -> History:
+        """Run them."""
 
         def go() -> None:
             kept = None if self._nonfinite == "ignore" else self._engine.save()
             stop = False
-            while self._done < self._epochs and not stop:
-                first, count = self._done, 1 if self._each else self._epochs
-                rates = None
-                if self._schedule:
-                    count = min(count, max(RATES // steps, 1), self._epochs - first)
-                    rates = self._rates(first * steps, count * steps, steps)
-                losses = np.zeros(count)
-                train(losses, rates, partial(self._look, losses, first))
-                if kept and not (np.isfinite(losses).all() and np.isfinite(self._engine.params).all()):
-                    self._engine.restore(kept)
-                    self._done = first
-                    self._diverged(first, losses.item())
-                    break
-                self._done = first + count
-                self._columns["loss"] += losses.tolist()
-                if rates is not None:
-                    self._columns["lr"] += rates[steps - 1 :: steps].tolist()
-                if self._each:
-                    stop = self._end(first)
+            try:
+                while not stop:
+                    first, (count, rates) = self._done, self._leg
+                    losses = np.zeros(count)
+                    train(losses, rates, partial(self._look, losses, first))
+                    if kept and not (np.isfinite(losses).all() and self._finite()):
+                        self._engine.restore(kept)
+                        self._done = first
+                        self._diverged(first, losses.item())
+                        break
+                    self._done = first + count
+                    self._columns["loss"] += losses.tolist()
+                    if rates is not None and self._steps:
+                        self._columns["lr"] += rates[self._steps - 1 :: self._steps].tolist()
+                    self._doubt(losses, first)
+                    stop = self._each and self._end(first)
                     if kept:
                         kept = self._engine.save()
+                    if self._done == self._epochs:
+                        break
+                    self._leg = self._next_leg()
+            finally:  # an exception may have come before the restoration
+                if kept and not self._finite():
+                    self._engine.restore(kept)
 
         return self._between(go)
 
@@ -125,8 +148,9 @@ class Epochs:
         """Follow a training that calls back after each of its iterations, with their losses, and ends at StopIteration."""
 
         def look(losses: list[float]) -> None:
-            self._done = len(losses)
+            self._done = self._initial + len(losses)
             self._columns["loss"].append(losses[-1])
+            self._doubt(np.array(losses[-1:]), self._done - 1)
             if self._bar is not None:
                 self._show(self._done, losses[-1])
             if self._end(self._done - 1):
@@ -134,9 +158,10 @@ class Epochs:
 
         def go() -> None:
             losses = iterate(look)
-            if not self._done:  # it was at a minimum
-                self._done, self._columns["loss"] = 1, losses
-                self._end(0)
+            if self._done == self._initial:  # it was at a minimum
+                self._done, self._columns["loss"] = self._initial + 1, losses
+                self._doubt(np.array(losses), self._initial)
+                self._end(self._initial)
 
         return self._between(go)
 
@@ -144,9 +169,11 @@ class Epochs:
         """Train between the hooks of its begin and its end."""
         try:
             if self._bar_kind:
-                self._bar = self._bar_kind(total=self._epochs, unit="epoch")
+                self._bar = self._bar_kind(total=self._epochs, initial=self._initial, unit="epoch")
             for hook in self._hooks["on_train_begin"]:
-                hook(self._model, {"epochs": self._epochs})
+                hook(self._model, dict(self._last))
+            if self._schedule and self._course:
+                self._model._followed = self._schedule, self._course
             go()
             for hook in self._hooks["on_train_end"]:
                 hook(self._model, self._last)
@@ -156,7 +183,8 @@ class Epochs:
         finally:
             if self._bar is not None:
                 self._bar.close()
-        return History(epoch=range(self._done), **self._columns)
+        self._judge(self._columns["loss"])
+        return History(epoch=range(self._initial, self._done), **self._columns)
 
     def _end(self, epoch: int) -> bool:
         """What happens at an epoch's end; whether it ends the fit."""
@@ -169,13 +197,45 @@ class Epochs:
             stop = (isinstance(said, bool | np.bool_) and bool(said)) or stop
         return stop
 
-    def _rates(self, first: int, count: int, steps: int) -> np.ndarray:
-        assert self._schedule is not None
-        rates = np.asarray(self._schedule.rates(first, count, steps, self._epochs), np.float64)
-        if rates.shape != (count,) or not ((rates >= 0) & np.isfinite(rates)).all():
-            name = type(self._schedule).__name__
-            raise ValueError(f"{name}.rates must return {count} finite numbers of at least 0, got {rates!r}")
-        return np.ascontiguousarray(rates * self._course.scale if self._course else rates)
+    def _next_leg(self) -> tuple[int, np.ndarray | None]:
+        """How many epochs are trained at a time, and with which rate each of their steps."""
+        count = 1 if self._each else self._epochs - self._done
+        if self._schedule is None or self._steps is None:
+            return count, None
+        count = min(count, max(RATES // self._steps, 1))
+        steps = count * self._steps
+        name = f"{type(self._schedule).__name__}.rates"
+        given = self._schedule.rates(self._done * self._steps, steps, self._steps, self._epochs)
+        rates = validation.numbers(name, given) * (self._course.scale if self._course else 1.0)
+        if rates.shape != (steps,) or not ((rates >= 0) & np.isfinite(rates)).all():
+            raise ValueError(f"{name} must return {steps} finite numbers of at least 0, got {rates!r}")
+        return count, np.ascontiguousarray(rates, np.float64)
+
+    def _fit_metrics(self) -> None:
+        """Raise unless the metrics are for such targets: tried on a row. Users' functions are left for after the epochs."""
+        for (_, data), (name, metric) in product(self._watched, self._metrics.items()):
+            if metric.func is not _unweighted:
+                try:
+                    metric(data.true[:1], np.zeros((1, self._model.sizes[-1])))
+                except (TypeError, ValueError) as error:
+                    raise type(error)(f"metrics: {name!r} is not for such a y: {error}") from None
+
+    def _finite(self) -> bool:
+        return bool(np.isfinite(self._engine.params).all())
+
+    def _doubt(self, losses: np.ndarray, first: int) -> None:
+        """Warn of the first loss that is not finite."""
+        if not (self._doubted or math.isfinite(losses[-1])):
+            self._doubted = True
+            doubts.after(self._model, losses, first, *self._seen)
+
+    def _judge(self, losses: list[float]) -> None:
+        """Warn of a fit that has come to nothing."""
+        if losses and not self._doubted:
+            if not self._finite():
+                doubts.weights(self._initial, len(losses))
+            elif not losses[-1] < doubts.SUSPECT:
+                doubts.after(self._model, losses, self._initial, *self._seen)
 
     def _diverged(self, epoch: int, loss: float) -> None:
         if self._nonfinite == "raise":
@@ -184,7 +244,8 @@ class Epochs:
             raise DivergenceError(f"{what} at the end of epoch {epoch}; the model has the weights of {back}", epoch)
 
     def _logs(self, epoch: int) -> dict[str, Any]:
-        logs = {"epoch": epoch, **{name: column[-1] for name, column in self._columns.items() if len(column) > epoch}}
+        row = epoch - self._initial
+        logs = {"epoch": epoch, **{name: column[-1] for name, column in self._columns.items() if len(column) > row}}
         for prefix, data in self._watched:
             if prefix:
                 logs["val_loss"] = data.loss(self._engine)
@@ -193,7 +254,7 @@ class Epochs:
             for name, metric in self._metrics.items():
                 logs[prefix + name] = _number(name, metric(data.true, outputs, data.weights))
         for name, column in self._columns.items():
-            if len(column) == epoch:
+            if len(column) == row:
                 column.append(logs[name])
         return logs
 
@@ -232,14 +293,10 @@ def _tqdm() -> Any:
     return tqdm
 
 
-def _resolve(metrics: Any, model: Network) -> dict[str, Callable[..., Any]]:
+def _resolve(metrics: Any, model: Network) -> dict[str, partial[Any]]:
     """Name -> function(y_true, y_pred, sample_weight), from the argument of `Model.fit`: one metric or several."""
-    if metrics is None:
-        metrics = ()
-    elif not isinstance(metrics, list | tuple):
-        metrics = (metrics,)
-    found: dict[str, Callable[..., Any]] = {}
-    for metric in metrics:
+    found: dict[str, partial[Any]] = {}
+    for metric in listed(metrics):
         metric = next((name for name, known in METRICS.items() if known.function is metric), metric)
         if callable(metric):
             name = getattr(metric, "__name__", type(metric).__name__)

@@ -53,9 +53,13 @@ class History(Mapping[str, list[Any]]):
 
         Raises
         ------
+        TypeError
+            If `ax` cannot be drawn in.
         ImportError
             Without matplotlib.
         """
+        if ax is not None and not hasattr(ax, "plot"):
+            raise TypeError(f"ax must be a matplotlib Axes or None, got {ax!r}")
         if ax is None:
             try:
                 from matplotlib import pyplot

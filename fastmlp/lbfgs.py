@@ -61,12 +61,16 @@ class LBFGS:
             real(name, getattr(self, name), least=0.0)
 
 
-def check(batch_size: int | None, rows: int, dropout: bool) -> None:
-    """Raise unless the loss is one function of the parameters: of all rows, with all units."""
-    if batch_size is not None and batch_size < rows:
+def check(batch_size: int, rows: int, dropout: bool) -> None:
+    """Raise unless the loss is one function of the parameters, of all rows, with all units; and SciPy is there."""
+    if batch_size < rows:
         raise ValueError(f"batch_size must be None, or all {rows} rows, for optimizer=LBFGS(), got {batch_size}")
     if dropout:
         raise ValueError("optimizer=LBFGS() needs a model without dropout: its loss must be the same each time")
+    try:
+        import scipy.optimize  # noqa: F401
+    except ImportError as error:
+        raise ImportError('optimizer=LBFGS() needs SciPy: pip install "fastmlp[lbfgs]"') from error
 
 
 def minimize(
@@ -83,17 +87,10 @@ def minimize(
 
     X, y, code and weighted are as in `fastmlp.engine.Job`. After each iteration the parameters are where it led, and `look`
     gets the losses so far; it may raise StopIteration to end. Whatever ends it, the parameters stay where the last iteration
-    led; none raises the loss. Where there is no step to make, the list holds the loss all the same.
-
-    Raises
-    ------
-    ImportError
-        Without SciPy.
+    led; none raises the loss. Where there is no step to make, the list holds the loss all the same. It has passed `check`.
     """
-    try:
-        from scipy import optimize
-    except ImportError as error:
-        raise ImportError('optimizer=LBFGS() needs SciPy: pip install "fastmlp[lbfgs]"') from error
+    from scipy import optimize
+
     params = engine.params
     flat, unused = np.empty_like(params), np.empty((1, 1), params.dtype)
     accepted = params.copy()

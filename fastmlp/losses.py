@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.activations import ACTIVATIONS, CustomActivation
+from fastmlp.activations import ACTIVATIONS, CustomActivation, check_custom
 from fastmlp.kernels import loss as codes
 from fastmlp.kernels.custom import compile_loss
 
@@ -47,7 +47,7 @@ LOSSES = {
     "cross_entropy": Loss(
         codes.CROSS_ENTROPY,
         "mean over rows of log(sum(exp(z))) - z[label], or of -sum(y log(softmax(z)))",
-        "dz = (p - y) / rows",
+        "dz = (p sum(y) - y) / rows",
         "softmax",
         ("softmax",),
     ),
@@ -81,7 +81,7 @@ class CustomLoss:
     ValueError
         If the name is a built-in loss's, or the output no activation's.
     TypeError
-        By `Model`, if Numba cannot compile a function.
+        If the name is no string, or a function no function; by `Model`, if Numba cannot compile one.
 
     Notes
     -----
@@ -104,9 +104,8 @@ class CustomLoss:
     output: str | CustomActivation = "identity"
 
     def __post_init__(self) -> None:
-        if self.name in LOSSES:
-            raise ValueError(f"name must not be that of a built-in loss, got {self.name!r}")
-        if not isinstance(self.output, CustomActivation) and self.output not in ACTIVATIONS:
+        check_custom(self, "loss", LOSSES)
+        if not isinstance(self.output, CustomActivation) and self.output not in list(ACTIVATIONS):
             raise ValueError(f"output must be one of {', '.join(ACTIVATIONS)}; got {self.output!r}")
 
     def code(self, dtype: np.dtype) -> int:

@@ -38,7 +38,7 @@ def accuracy(y_true: Any, y_pred: Any, sample_weight: Any = None, multilabel: bo
     0.75
     """
     true, pred = _array("y_true", y_true), _array("y_pred", y_pred)
-    if multilabel or pred.shape[1] == 1:
+    if validation.flag("multilabel", multilabel) or pred.shape[1] == 1:
         _check_shape(true, pred.shape)
         right = ((true > 0.5) == (pred > 0.5)).mean(axis=1)
     else:
@@ -168,14 +168,20 @@ METRICS = {
 MODES = ("auto", "min", "max")
 
 
-def monitored(monitor: str, mode: str, names: Collection[str]) -> tuple[str, str]:
-    """The name among the logs' that `monitor` means, and whether less or more of it is better: "min" or "max"."""
+def reported(monitor: str, names: Collection[str]) -> str:
+    """The name among the logs' that `monitor` means."""
     name = monitor
     if monitor == "auto":
         name = "val_loss" if "val_loss" in names else "loss"
     if name not in names:
         known = ", ".join(name for name in names if name not in ("epoch", "lr"))
         raise ValueError(f"monitor must be one of what this fit reports, {known}; got {monitor!r}")
+    return name
+
+
+def monitored(monitor: str, mode: str, names: Collection[str]) -> tuple[str, str]:
+    """The name among the logs' that `monitor` means, and whether less or more of it is better: "min" or "max"."""
+    name = reported(monitor, names)
     if mode != "auto":
         return name, mode
     plain = name.removeprefix("val_")
@@ -192,12 +198,19 @@ class Best:
     Attributes
     ----------
     value : float or None
+    name : str or None
+        Of what is monitored, once there are logs.
     """
 
     def __init__(self, monitor: str, mode: str, min_delta: float) -> None:
         self._wanted, self._min_delta = (monitor, mode), min_delta
         self._found: tuple[str, str] | None = None
         self.value: float | None = None
+
+    @property
+    def name(self) -> str | None:
+        """Of what is monitored, once there are logs."""
+        return self._found[0] if self._found else None
 
     def improves(self, logs: Mapping[str, Any]) -> bool:
         """Whether an epoch's logs are better than all before by more than min_delta; they are the best then. NaN never is."""

@@ -69,6 +69,8 @@ class Model(Trainable):
     ------
     ValueError, TypeError
         If an argument is out of range or of the wrong kind; the message names it.
+    MemoryError
+        If there is no room for so many parameters.
 
     Examples
     --------
@@ -146,7 +148,10 @@ class Model(Trainable):
         self.loss_name = loss.name if isinstance(loss, CustomLoss) else loss
         self.activations = validation.activations(activations, len(sizes) - 1, self.loss_name, self._loss.output)
         self.dropout = validation.dropout(dropout, len(sizes) - 2)
-        self._start()
+        try:
+            self._start()
+        except MemoryError as error:
+            raise MemoryError(f"sizes={list(sizes)} make a model that is larger than the memory: {error}") from None
 
     def _start(self) -> None:
         self._code = self._loss.code(self.dtype) if isinstance(self._loss, CustomLoss) else self._loss.code

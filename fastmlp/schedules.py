@@ -1,6 +1,7 @@
 """Learning-rate schedules: give one to an optimiser, or to `Model.fit`, in the place of ``lr``.
 
-All are functions of the step, counted from the start of the fit, but `ReduceOnPlateau`, which follows its course.
+All are functions of the step, counted from epoch 0, but `ReduceOnPlateau`, which follows the fit's course. A fit with
+``initial_epoch`` above 0 goes on where an earlier one ended.
 """
 
 from abc import ABC, abstractmethod
@@ -15,7 +16,10 @@ from fastmlp.metrics import MODES, Best
 
 
 class Course(ABC):
-    """What a schedule that follows the course of a training keeps of it: made by `Schedule.start`, one a fit."""
+    """What a schedule that follows the course of a training keeps of it: made by `Schedule.start`, one a fit.
+
+    The model keeps it, for a fit that goes on (``initial_epoch``) with an equal schedule.
+    """
 
     @property
     @abstractmethod
@@ -50,11 +54,11 @@ class Schedule(ABC):
         Parameters
         ----------
         first, count : int
-            Of the steps first, ..., first + count - 1, counted from the fit's start.
+            Of the steps first, ..., first + count - 1, counted from epoch 0.
         steps : int
             Steps in an epoch.
         epochs : int
-            Epochs in the fit.
+            `Model.fit`'s: where the fit ends.
 
         Returns
         -------
@@ -302,8 +306,8 @@ class InverseScaling(_Settings):
 class ReduceOnPlateau(_Settings):
     """Multiply the rate by a factor whenever what is monitored has not improved for some epochs.
 
-    As Keras's ``ReduceLROnPlateau``; and as PyTorch's, with ``threshold_mode="abs"`` and a patience that is one less.
-    The fit goes epoch by epoch.
+    As Keras's ``ReduceLROnPlateau``; and as PyTorch's, with ``threshold_mode="abs"`` and a patience and a cooldown (above 0)
+    that are one less. The fit goes epoch by epoch.
 
     Parameters
     ----------
@@ -316,7 +320,7 @@ class ReduceOnPlateau(_Settings):
     min_delta : float
         What an improvement has to exceed.
     cooldown : int
-        Epochs after a reduction that do not count.
+        Epochs after a reduction that do not count, but for the last of them, which does, as in Keras: 1 is as 0.
     min_lr : float
         The rate goes no lower.
     monitor : str
@@ -368,8 +372,11 @@ class _Plateau(Course):
         return self._scale
 
     def observe(self, logs: Mapping[str, Any]) -> None:
-        self._wait = 0 if self._best.improves(logs) or self._cooldown else self._wait + 1
         self._cooldown = max(self._cooldown - 1, 0)
+        if self._best.improves(logs):
+            self._wait = 0
+        elif not self._cooldown:
+            self._wait += 1
         if self._wait >= self._settings.patience:
             lowest = min(self._settings.min_lr / self._settings.lr, self._scale)
             self._scale = max(self._scale * self._settings.factor, lowest)

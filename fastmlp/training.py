@@ -6,20 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp import dataset, validation
+from fastmlp import dataset, doubts, validation
 from fastmlp.engine import Job
 from fastmlp.epochs import Epochs, interrupted
 from fastmlp.history import History
 from fastmlp.lbfgs import LBFGS, check, minimize
 from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import choose
-from fastmlp.schedules import Schedule
+from fastmlp.schedules import Course, Schedule
 
 
 class Trainable(dataset.Network):
     """What `Model` has of training."""
 
     _data: Callable[[Any, Any], tuple[np.ndarray, np.ndarray, int]]
+    _followed: tuple[Schedule, Course] | None = None  # the last fit's, where its schedule follows a course
 
     def fit(
         self,
@@ -41,17 +42,20 @@ class Trainable(dataset.Network):
         metrics: Any = None,
         label_smoothing: float = 0.0,
         nonfinite: str = "ignore",
+        initial_epoch: int = 0,
     ) -> History:
         """Train for some epochs of minibatches.
 
         Parameters
         ----------
         X : (rows, sizes[0]) array
-            A memory map of the model's dtype is read where it lies.
+            A memory map of the model's dtype is read where it lies. X and y may be pandas objects with columns of any real
+            numbers, of which missing ones are NaN.
         y : array
             (rows, outputs), or (rows,) for one output; in [0, 1] for ``bce``. For ``cross_entropy`` integer labels
-            (rows,) or probability rows (rows, outputs).
+            (rows,) or probability rows (rows, outputs), whose sums are weights of theirs.
         epochs : int
+            Where the fit ends: how many, less `initial_epoch`.
         batch_size : int or None
             Rows in a step; the last one of an epoch may have fewer. None: all rows.
         lr : float, Schedule or None
@@ -84,7 +88,12 @@ class Trainable(dataset.Network):
             2016). The validation's loss is that of y itself.
         nonfinite : {"ignore", "raise", "stop"}
             What to do about a loss or a weight that is not finite when an epoch ends: go on, raise `DivergenceError`, or end
-            the fit. The last two put the last finite epoch's weights and moments back, and the history ends with it.
+            the fit. The last two put the last finite epoch's weights and moments back, and the history ends with it. The first
+            keeps NumPy's numbers, and one `RuntimeWarning` a fit names the epoch. (A fit of a single call looks only at its
+            losses, and only if the last one is not finite.)
+        initial_epoch : int
+            The first epoch's number, as in Keras: how many an earlier fit has done, to go on with its schedule. `epochs` then
+            counts both fits', and `ReduceOnPlateau` starts from what the model's last fit with an equal one has left.
 
         Returns
         -------
@@ -95,7 +104,7 @@ class Trainable(dataset.Network):
         Raises
         ------
         ValueError, TypeError
-            If an argument is out of range or of the wrong kind; the model is then as it was.
+            If an argument is out of range or of the wrong kind; the model, `rng` and the callbacks are then as they were.
         DivergenceError
             See `nonfinite`.
         ImportError
@@ -104,7 +113,10 @@ class Trainable(dataset.Network):
         Notes
         -----
         Ctrl-C is seen between steps, several times a second unless one step takes longer, and leaves a model that can be
-        used and trained on.
+        used and trained on. An exception in a callback, a metric or a schedule ends the fit, and leaves the model as the last
+        epoch did. Built-in metrics are tried on a row before the first epoch; functions are called after epochs only.
+
+        If ten epochs or more have not lowered a regression's loss because of its targets' size, a `UserWarning` says so.
 
         An X of another dtype or layout is converted: as a whole up to 256 MB of the model's dtype, or if `batch_size` is None;
         else by pieces of 64 MB (or a batch), so that more than memory holds can be trained on. The orders are then other ones,
@@ -124,6 +136,14 @@ class Trainable(dataset.Network):
         ... )
         >>> stopping.best > 0.95
         True
+
+        Ten epochs of a schedule of twenty, then the others:
+
+        >>> lr = fastmlp.schedules.Cosine(0.5)
+        >>> first = model.fit(X, y, epochs=20, lr=lr, callbacks=lambda model, logs: logs["epoch"] == 9)
+        >>> rest = model.fit(X, y, epochs=20, lr=lr, initial_epoch=10)
+        >>> [*first["lr"], *rest["lr"]] == lr.rates(0, 20, steps=1, epochs=20).tolist()
+        True
         """
         quasi_newton = optimizer if isinstance(optimizer, LBFGS) else None
         chosen = choose(lr, optimizer if quasi_newton is None else None, epochs=True)
@@ -132,15 +152,18 @@ class Trainable(dataset.Network):
         # One test for all that a plain fit has not: of the smallest net's, 7 us in all, it takes 0.3.
         if (
             callbacks is sample_weight is class_weight is validation_data is metrics is quasi_newton is None
-            and validation_split == label_smoothing == 0
+            and validation_split == label_smoothing == initial_epoch == 0
             and nonfinite == "ignore"
             and type(verbose) is not str
             and not isinstance(chosen.lr, Schedule)
             and getattr(X, "nbytes", 0) <= dataset.WHOLE // 8
         ):
             X, y, code = self._data(X, y)
-            job = self._job(X, y, code, chosen, batch_size, shuffle, rng)
-            return self._plain(job, validation.count("epochs", epochs), validation.count("verbose", verbose, 0))
+            job = self._job(X, y, code, chosen, batch_size, shuffle)
+            losses, verbose = np.zeros(validation.count("epochs", epochs)), validation.count("verbose", verbose, 0)
+            if job.shuffle or rng is not None or any(self.dropout):
+                job.seed = job.dropout = validation.seed(rng)
+            return self._plain(job, losses, verbose)
 
         epochs, val = validation.count("epochs", epochs), None
         schedule = chosen.lr if isinstance(chosen.lr, Schedule) else None
@@ -148,25 +171,33 @@ class Trainable(dataset.Network):
             if validation_split:
                 raise ValueError("validation_split must not be given together with validation_data")
             val = dataset.validation_data(self, validation_data)
+        whole = batch_size is None or quasi_newton is not None
         if validation_split:
-            data, val = dataset.split(self, X, y, sample_weight, validation_split, batch_size is None)
+            data, val = dataset.split(self, X, y, sample_weight, validation_split, whole)
         else:
-            data = dataset.prepare(self, X, y, sample_weight, whole=batch_size is None)
+            data = dataset.prepare(self, X, y, sample_weight, whole=whole)
         if class_weight is not None:
             data = dataset.weigh_classes(self, data, class_weight)
         if smoothing := validation.real("label_smoothing", label_smoothing, least=0.0, below=1.0):
             data = dataset.smooth(self, data, smoothing)
-        course = Epochs(self, epochs, verbose, metrics, callbacks, nonfinite, schedule, data, val, data.pieces)
+        job = self._job(data.X, data.y, data.code, chosen, batch_size, shuffle)
+        job.weighted = data.weighted
+        rest = verbose, metrics, callbacks, nonfinite, schedule, data, val, data.pieces
         if quasi_newton:
-            check(batch_size, len(data.X), any(self.dropout))
+            check(job.batch, len(data.X), any(self.dropout))
             if nonfinite != "ignore":
                 raise ValueError(f"nonfinite must be 'ignore' for optimizer={optimizer!r}, none of whose steps raises the loss")
-            rest = data.code, quasi_newton, epochs
-            return course.follow(lambda look: minimize(self._engine, data.X, data.y, *rest, look, data.weighted))
-        shuffle = validation.flag("shuffle", shuffle)
-        job = self._job(data.X, data.y, data.code, chosen, batch_size, shuffle and not data.pieces, rng)
-        job.weighted = data.weighted
-        orders = np.random.default_rng(validation.seed(rng) % 2**64) if data.pieces and shuffle else None
+            course = Epochs(self, initial_epoch, epochs, None, *rest)
+            validation.generator(rng)
+            how = data.code, quasi_newton, epochs - initial_epoch
+            return course.follow(lambda look: minimize(self._engine, data.X, data.y, *how, look, data.weighted))
+        course = Epochs(self, initial_epoch, epochs, -(-len(data.X) // job.batch), *rest)
+        if job.shuffle or rng is not None or any(self.dropout):
+            job.seed = job.dropout = validation.seed(rng)
+        orders = None
+        if job.shuffle and data.pieces:
+            job.order, job.shuffle = None, False
+            orders = np.random.default_rng(validation.seed(rng) % 2**64)
 
         def train(losses: np.ndarray, rates: np.ndarray | None, look: Callable[[int], None]) -> None:
             job.rates = rates
@@ -181,20 +212,18 @@ class Trainable(dataset.Network):
                     look(self._done(len(losses)))
                     raise
 
-        return course.run(train, -(-len(data.X) // job.batch))
+        return course.run(train)
 
-    def _job(
-        self, X: np.ndarray, y: np.ndarray, code: int, optimizer: Optimizer, batch_size: Any, shuffle: Any, rng: Any
-    ) -> Job:
+    def _job(self, X: np.ndarray, y: np.ndarray, code: int, optimizer: Optimizer, batch_size: Any, shuffle: Any) -> Job:
+        """Without a seed: a generator moves on when all else has been checked."""
         samples = len(X)
         batch = samples if batch_size is None else min(validation.count("batch_size", batch_size), samples)
         shuffle = validation.flag("shuffle", shuffle) and batch < samples
         order = np.arange(samples) if shuffle else None
-        seed = validation.seed(rng) if shuffle or rng is not None or any(self.dropout) else 0
-        return Job(X, y, code, optimizer, batch, order, shuffle, seed, seed)
+        return Job(X, y, code, optimizer, batch, order, shuffle)
 
-    def _plain(self, job: Job, epochs: int, verbose: int) -> History:
-        losses, printed = np.zeros(epochs), 0
+    def _plain(self, job: Job, losses: np.ndarray, verbose: int) -> History:
+        epochs, printed = len(losses), 0
 
         def look(done: int) -> None:
             nonlocal printed
@@ -209,6 +238,8 @@ class Trainable(dataset.Network):
             look(done)
             interrupt.args = (interrupted(done, epochs),)
             raise
+        if not losses.item(-1) < doubts.SUSPECT:
+            doubts.after(self, losses, 0, job.X, job.y)
         return History(epoch=range(epochs), loss=losses)
 
     def _done(self, most: int) -> int:
@@ -229,6 +260,7 @@ class Trainable(dataset.Network):
         validation_data: Any = None,
         metrics: Any = None,
         nonfinite: str = "ignore",
+        initial_epoch: int = 0,
     ) -> History:
         """Train on batches as they come, a step each: for data that is made on the way, or is nowhere as a whole.
 
@@ -242,7 +274,7 @@ class Trainable(dataset.Network):
         steps_per_epoch : int or None
             Batches in an epoch; None: as many as there are. An iterator for several epochs needs it, and so does a schedule,
             unless ``len(batches)`` tells.
-        lr, optimizer, rng, verbose, callbacks, validation_data, nonfinite
+        lr, optimizer, rng, verbose, callbacks, validation_data, nonfinite, initial_epoch
             As for `fit`.
         metrics
             As for `fit`, of `validation_data` only.
@@ -273,7 +305,7 @@ class Trainable(dataset.Network):
         >>> history["loss"][2] < 1e-10
         True
         """
-        epochs = validation.count("epochs", epochs)
+        epochs, initial = validation.count("epochs", epochs), validation.count("initial_epoch", initial_epoch, 0)
         chosen = choose(lr, optimizer, epochs=True)
         schedule = chosen.lr if isinstance(chosen.lr, Schedule) else None
         once = isinstance(batches, Iterator)
@@ -281,22 +313,32 @@ class Trainable(dataset.Network):
             raise TypeError(f"batches must be an iterable or a function that returns one, got {batches!r}")
         if steps_per_epoch is not None:
             validation.count("steps_per_epoch", steps_per_epoch)
-        elif schedule is not None or (once and epochs > 1):
+        elif schedule is not None or (once and epochs > initial + 1):
             if not isinstance(batches, Sized):
-                what = f"lr={schedule!r}" if schedule is not None else f"an iterator that is to last for {epochs} epochs"
+                last = f"an iterator that is to last for {epochs - initial} epochs"
+                what = f"lr={schedule!r}" if schedule is not None else last
                 raise ValueError(f"steps_per_epoch must be given for {what}")
             steps_per_epoch = len(batches)
         val = None if validation_data is None else dataset.validation_data(self, validation_data)
         if metrics and val is None:
             raise ValueError(f"metrics must have validation_data to be computed from, got {metrics!r}")
-        course = Epochs(self, epochs, verbose, metrics, callbacks, nonfinite, schedule, None, val, True)
-        dropout = validation.seed(rng) if rng is not None or any(self.dropout) else 0
+        steps = (steps_per_epoch or (len(batches) if isinstance(batches, Sized) else 0)) or None
+        rest = verbose, metrics, callbacks, nonfinite, schedule, None, val, True
+        course = Epochs(self, initial, epochs, steps, *rest)
+        validation.generator(rng)
+        dropout: int | None = None
 
         def train(losses: np.ndarray, rates: np.ndarray | None, look: Callable[[int], None]) -> None:
+            nonlocal dropout
             rows = total = 0
             count, mean = 0, np.zeros(1)
-            for batch in islice(batches() if callable(batches) else batches, steps_per_epoch):
+            given = batches() if callable(batches) else batches
+            if not isinstance(given, Iterable):
+                raise TypeError(f"batches must return an iterable, got {given!r}")
+            for batch in islice(given, steps_per_epoch):
                 job = self._batch(batch, count, chosen)
+                if dropout is None:  # a generator moves on when there is a good batch
+                    dropout = validation.seed(rng) if rng is not None or any(self.dropout) else 0
                 job.dropout, job.rates = dropout, None if rates is None else rates[count : count + 1]
                 mean[0] = 0
                 self._engine.train(job, mean, lambda done: None)
@@ -306,7 +348,7 @@ class Trainable(dataset.Network):
             losses[0] = total / rows
             look(1)
 
-        return course.run(train, steps_per_epoch or 1)
+        return course.run(train)
 
     def _batch(self, batch: Any, index: int, optimizer: Optimizer) -> Job:
         if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):

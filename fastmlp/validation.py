@@ -3,6 +3,7 @@
 import ctypes
 import os
 from collections.abc import Collection, Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from fastmlp.activations import ACTIVATIONS, CustomActivation
 from fastmlp.losses import LOSSES
 
 FEW = 32  # numbers that Python checks sooner than NumPy does
+MOST = 2**40  # of anything that is counted: far beyond use, and far from where 64 bits end
+REAL = "fiub"  # dtypes' kinds
 UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 
 
@@ -31,8 +34,8 @@ def real(name: str, value: Any, *, above: float | None = None, least: float | No
     return float(value)
 
 
-def count(name: str, value: Any, least: int = 1, most: int = 2**40) -> int:
-    """A whole number in a range; the upper end is far beyond use, and far from where 64 bits end."""
+def count(name: str, value: Any, least: int = 1, most: int = MOST) -> int:
+    """A whole number in a range."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if value < least:
@@ -62,6 +65,8 @@ def generator(rng: Any) -> np.random.Generator:
     """A Generator from a seed, a Generator or None."""
     if rng is None or isinstance(rng, np.random.Generator | np.random.BitGenerator | np.random.SeedSequence):
         return np.random.default_rng(rng)
+    if isinstance(rng, bool | np.bool_) or not isinstance(rng, int | np.integer):
+        raise TypeError(f"rng must be an integer, a numpy.random.Generator or None, got {rng!r}")
     return np.random.default_rng(count("rng", rng, 0, 2**4096))
 
 
@@ -74,13 +79,33 @@ def seed(rng: Any) -> int:
 
 def numbers(name: str, value: Any) -> np.ndarray:
     """An array of real numbers, of any dtype."""
+    array = value if type(value) is np.ndarray else _as_array(name, value)
+    if array.dtype.kind not in REAL:
+        got = type(value).__name__ if array.ndim == 0 else f"dtype {array.dtype}"
+        raise TypeError(f"{name} must hold real numbers, got {got}")
+    return array
+
+
+def _as_array(name: str, value: Any) -> np.ndarray:
+    if hasattr(value, "iloc"):
+        return _of_pandas(name, value)
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ValueError(f"{name} must not have masked entries: fill them, or leave their rows out")
     try:
-        array = np.asarray(value)
+        return np.asarray(value)
     except ValueError as error:
         raise ValueError(f"{name} must be an array of numbers, got {type(value).__name__}: {error}") from None
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
-    return array
+
+
+def _of_pandas(name: str, value: Any) -> np.ndarray:
+    """The numbers of a frame or a series; as float64 if its columns are of several kinds, or some are missing (NaN)."""
+    kinds = list(zip(value.columns, value.dtypes, strict=True)) if value.ndim == 2 else [(None, value.dtype)]
+    for label, kind in kinds:
+        if kind.kind not in REAL:
+            where = "" if label is None else f" in column {label!r}"
+            raise TypeError(f"{name} must hold real numbers, got dtype {kind}{where}")
+    array = value.to_numpy() if len({kind for _, kind in kinds}) == 1 else None
+    return array if array is not None and array.dtype.kind in REAL else value.to_numpy(np.float64, na_value=np.nan)
 
 
 def contiguous(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -214,8 +239,12 @@ def weights(name: str, value: Any, rows: int, dtype: Any = np.float64) -> np.nda
     good = (array >= 0) & np.isfinite(array)
     if not good.all():
         raise ValueError(f"{name} must be finite and at least 0, got {array[~good][0].item()!r}")
-    if not array.any():
-        raise ValueError(f"{name} must have a positive sum, got only zeros")
+    with np.errstate(over="ignore"):
+        total = array.sum()
+    if total < np.finfo(total.dtype).tiny:  # the kernels take subnormal numbers for 0
+        raise ValueError(f"{name} must have a positive sum, got {'only zeros' if total == 0 else total.item()}")
+    if not np.isfinite(total):
+        raise ValueError(f"{name} must have a finite sum, got weights up to {array.max().item()!r}")
     return array
 
 
@@ -230,7 +259,7 @@ def dtype(value: Any) -> np.dtype:
     """float32 or float64."""
     try:
         found = np.dtype(value)
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):
         raise TypeError(f"dtype must be 'float32' or 'float64', got {value!r}") from None
     if found not in (np.float32, np.float64):
         raise ValueError(f"dtype must be 'float32' or 'float64', got {value!r}")
@@ -239,12 +268,20 @@ def dtype(value: Any) -> np.dtype:
 
 def sizes(value: Any) -> tuple[int, ...]:
     """At least two positive widths."""
-    if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray) or np.ndim(value) == 0:
+    if not _several(value):
         raise TypeError(f"sizes must be a sequence of integers, got {value!r}")
     widths = tuple(count("sizes", width) for width in value)
     if len(widths) < 2:
         raise ValueError(f"sizes must hold at least two widths, inputs and outputs, got {value!r}")
+    parameters = sum((fan_in + 1) * fan_out for fan_in, fan_out in pairwise(widths))
+    if parameters > MOST:
+        raise ValueError(f"sizes must make at most {MOST} parameters, got {value!r}, which make {parameters}")
     return widths
+
+
+def _several(value: Any) -> bool:
+    """Whether it is a sequence, not text or one number."""
+    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes) and getattr(value, "ndim", 1) > 0
 
 
 def activations(value: Any, layers: int, loss: str, output: str | CustomActivation) -> tuple[str | CustomActivation, ...]:
@@ -272,7 +309,7 @@ def _activation(value: Any, known: Collection[str]) -> str | CustomActivation:
 
 def dropout(value: Any, hidden: int) -> tuple[float, ...]:
     """A rate for each hidden layer."""
-    rates = value if isinstance(value, Sequence | np.ndarray) and not isinstance(value, str) else (value,) * hidden
+    rates = value if _several(value) else (value,) * hidden
     if len(rates) != hidden:
         raise ValueError(f"dropout must hold {hidden} rates, one a hidden layer, got {len(rates)}")
     return tuple(real("dropout", rate, least=0.0, below=1.0) for rate in rates)

@@ -51,7 +51,7 @@ def test_the_order_of_calls_and_their_logs() -> None:
     recorder = Recorder()
     _, history = run(recorder, 3, metrics=["mae"], validation_split=0.5)
     assert [name for name, _ in recorder.calls] == ["begin", "epoch", "epoch", "epoch", "end"]
-    assert recorder.calls[0][1] == {"epochs": 3}
+    assert recorder.calls[0][1] == {"epochs": 3, "steps": 1}
     rows = [{name: column[epoch] for name, column in history.items()} for epoch in range(3)]
     assert [logs for _, logs in recorder.calls[1:4]] == rows
     assert list(rows[0]) == ["epoch", "loss", "mae", "val_loss", "val_mae"]
@@ -167,6 +167,38 @@ def test_within_a_fit() -> None:
     assert stopping.stopped_epoch == len(history["loss"]) - 1 < 9_999
     assert stopping.best_epoch == int(np.argmin(history["val_loss"])) == stopping.stopped_epoch - 5
     assert model.loss(X[10:], noise[10:]) == stopping.best == min(history["val_loss"])
+
+
+@pytest.mark.parametrize("way", ["fit", "patience", "batches"])
+def test_the_weights_of_a_full_batchs_best_loss(way: str) -> None:
+    """The loss that an epoch of one step reports is that of the weights before it."""
+    model = Model([2, 8, 1], "tanh", rng=0)
+    stopping = EarlyStopping("auto" if way == "fit" else "loss", patience=3 if way == "patience" else 100)
+    if way == "batches":
+        history = model.fit_batches([(X, Y)], 40, lr=1.2, callbacks=stopping)
+    else:
+        history = model.fit(X, Y, 40, lr=1.2, callbacks=stopping)
+    assert sorted(history["loss"], reverse=True) != history["loss"]
+    assert (stopping.stopped_epoch is not None) == (way == "patience")
+    assert stopping.best == min(history["loss"])
+    assert model.loss(X, Y) == pytest.approx(stopping.best, rel=1e-12)
+
+
+def test_the_best_weights_of_minibatches_are_those_after_the_epoch() -> None:
+    """As in Keras: such an epoch's loss is of no single weights. So are a metric's, which is computed after the epoch."""
+    cases: list[tuple[str, dict[str, Any]]] = [("loss", {"batch_size": 5, "shuffle": False}), ("mae", {"metrics": "mae"})]
+    for monitor, settings in cases:
+        stopping, model, kept = EarlyStopping(monitor, patience=100), Model([2, 8, 1], "tanh", rng=0), []
+
+        def keep(model: Model, logs: dict[str, Any], kept: list[Any] = kept) -> None:
+            kept.append(model.params.copy())
+
+        history = model.fit(X, Y, 40, lr=0.3, callbacks=[stopping, keep], **settings)
+        assert stopping.best_epoch == int(np.argmin(history[monitor]))
+        np.testing.assert_array_equal(model.params, kept[stopping.best_epoch])
+    stopping, model = EarlyStopping("loss"), Model([2, 8, 1], "tanh", rng=0)
+    model.fit(X, Y, 20, optimizer=fastmlp.LBFGS(), callbacks=stopping)
+    assert model.loss(X, Y) <= stopping.best
 
 
 def test_what_it_watches_has_to_be_reported() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import reference
 
-from fastmlp import Adam, Model, dataset, schedules, validation
+from fastmlp import LBFGS, Adam, Model, dataset, schedules, validation
 
 ROWS, COLUMNS = 103, 5
 
@@ -153,6 +153,18 @@ def test_a_full_batch_is_converted_as_a_whole(small_pieces: list[int]) -> None:
     assert not small_pieces
     other.fit(X.astype(float), y, 3, lr=0.1)
     np.testing.assert_array_equal(model.params, other.params)
+
+
+@pytest.mark.small
+@pytest.mark.parametrize("settings", [{}, {"validation_split": 0.3}])
+def test_l_bfgs_takes_whole_batches_of_any_size(settings: dict[str, Any], small_pieces: list[int]) -> None:
+    """Also if `batch_size` says so: its gradient is over all rows at once, as the kernels read them."""
+    X, y = problem()
+    arguments: dict[str, Any] = {"epochs": 3, "batch_size": ROWS, "optimizer": LBFGS(), **settings}
+    model, other = net(), net()
+    assert model.fit(X, y, **arguments)["loss"] == other.fit(X.astype(float), y, **arguments)["loss"]
+    np.testing.assert_array_equal(model.params, other.params)
+    assert not small_pieces
 
 
 LARGE = """

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -146,3 +147,95 @@ def test_an_interrupt_between_epochs() -> None:
     assert str(caught.value) == interrupted(3, 9)
     other.fit(X, Y, 3)
     np.testing.assert_array_equal(model.params, other.params)
+
+
+# ---- an exception at any line ----------------------------------------------------------------------------------------
+
+
+class Planted(Exception):  # noqa: N818
+    """What the tracer raises."""
+
+
+def raise_at(place: int, call: Callable[[], Any], files: tuple[str, ...]) -> bool:
+    """Raise at the place-th line that the call runs in some files of the package; whether there was one."""
+    seen = 0
+
+    def tracer(frame: Any, event: str, argument: Any) -> Any:
+        nonlocal seen
+        if not frame.f_code.co_filename.endswith(files):
+            return None
+        seen += event == "line"
+        if event == "line" and seen == place:
+            raise Planted
+        return tracer
+
+    sys.settrace(tracer)
+    try:
+        call()
+    except Planted:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+SPOILT = np.where(np.arange(20)[:, None] == 3, np.nan, X)
+
+
+class Spoils(fastmlp.Callback):
+    """Lets the third epoch's data be NaN."""
+
+    def __init__(self) -> None:
+        self.data = X.copy()
+
+    def on_epoch_end(self, model: Model, logs: dict[str, Any]) -> None:
+        if logs["epoch"] == 1:
+            self.data[...] = SPOILT
+
+
+def fitted(way: str, model: Model) -> None:
+    """Up to three epochs of training, of a kind."""
+    adam = fastmlp.Adam(0.1)
+    if way == "plain":
+        model.fit(X, Y, 3, 7, optimizer=adam, shuffle=False)
+    elif way == "course":
+        stopping = fastmlp.EarlyStopping(patience=2)
+        model.fit(X, Y, 3, 7, optimizer=adam, shuffle=False, callbacks=stopping, validation_data=(X, Y), metrics="mae")
+    elif way == "stop":
+        spoils = Spoils()
+        model.fit(spoils.data, Y, 3, 7, optimizer=adam, shuffle=False, nonfinite="stop", callbacks=spoils)
+    elif way == "batches":
+        model.fit_batches([(X, Y)], 3, optimizer=adam)
+    else:
+        model.fit(X, Y, 3, optimizer=fastmlp.LBFGS())
+
+
+@pytest.mark.parametrize("way", ["plain", "course", "stop", "batches", "lbfgs"])
+def test_an_exception_at_any_line_leaves_a_completed_epoch(way: str) -> None:
+    """And the moments that go with it: trained on, the model comes to where others come from there."""
+    files = tuple(f"fastmlp{os.sep}{name}.py" for name in ("training", "epochs", "callbacks", "lbfgs", "dataset", "schedules"))
+
+    def on(model: Model) -> bytes:
+        model.fit(X, Y, 2, 7, optimizer=fastmlp.Adam(0.1), shuffle=False)
+        return model.params.tobytes()
+
+    def trained(epochs: int) -> Model:
+        model = net()
+        if epochs and way == "lbfgs":
+            model.fit(X, Y, epochs, optimizer=fastmlp.LBFGS())
+        elif epochs:
+            model.fit(X, Y, epochs, None if way == "batches" else 7, optimizer=fastmlp.Adam(0.1), shuffle=False)
+        return model
+
+    known = {model.params.tobytes(): on(model) for model in map(trained, range(4))}
+    place, reached = 0, set()
+    while True:
+        model, place = net(), place + 1
+        if not raise_at(place, lambda model=model: fitted(way, model), files):
+            break
+        left = model.params.tobytes()
+        assert left in known, place
+        reached.add(left)
+        assert on(model) == known[left], place
+    assert place > 20
+    assert len(reached) == {"plain": 2, "stop": 3}.get(way, 4)

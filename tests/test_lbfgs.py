@@ -203,13 +203,12 @@ def test_the_optimisers_state_is_left_alone():
 
 @pytest.mark.small
 def test_what_it_refuses():
-    check(None, 10, False)
     check(10, 10, False)
     check(99, 10, False)
     with pytest.raises(ValueError, match=re.escape("batch_size must be None, or all 10 rows, for optimizer=LBFGS(), got 9")):
         check(9, 10, False)
     with pytest.raises(ValueError, match="without dropout"):
-        check(None, 10, True)
+        check(10, 10, True)
     for setting, refusal in (
         ({"history": 0}, ValueError),
         ({"history": 2.5}, TypeError),
@@ -244,10 +243,16 @@ def test_without_scipy_the_message_says_what_to_install(monkeypatch):
         return imported(name, *args, **kwargs)
 
     p = some_problem()
-    model = of(p)
+    model, begun = of(p), []
+
+    class Callback:
+        def on_train_begin(self, model, logs):
+            begun.append(logs)
+
     monkeypatch.setattr(builtins, "__import__", failing)
     with pytest.raises(ImportError, match=re.escape('pip install "fastmlp[lbfgs]"')):
-        run(model, p)
+        model.fit(p.X, p.y, optimizer=LBFGS(), callbacks=Callback())
+    assert not begun
 
 
 def test_scipy_is_imported_only_when_it_is_needed(python):

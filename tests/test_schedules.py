@@ -90,31 +90,48 @@ def followed(schedule: schedules.Schedule, losses: list[float], name: str = "los
     return scales
 
 
-def plateau(losses: list[float], factor: float, patience: int, min_delta: float, cooldown: int, lowest: float) -> list[float]:
-    """``torch.optim.lr_scheduler.ReduceLROnPlateau.step`` with threshold_mode="abs" and patience - 1, as a loop."""
+def torch_plateau(losses: list[float], patience: int, cooldown: int, lowest: float) -> list[float]:
+    """``torch.optim.lr_scheduler.ReduceLROnPlateau.step`` with threshold_mode="abs", as a loop."""
     best, bad, cool, scale, scales = math.inf, 0, 0, 1.0, []
     for loss in losses:
-        if loss < best - min_delta:
+        if loss < best - 1e-3:
             best, bad = loss, 0
         else:
             bad += 1
         if cool > 0:
             cool -= 1
             bad = 0
-        if bad > patience - 1:
-            scale, cool, bad = max(scale * factor, lowest), cooldown, 0
+        if bad > patience:
+            scale, cool, bad = max(scale * 0.4, lowest), cooldown, 0
+        scales.append(scale)
+    return scales
+
+
+def keras_plateau(losses: list[float], patience: int, cooldown: int, lowest: float) -> list[float]:
+    """``keras.callbacks.ReduceLROnPlateau.on_epoch_end``, as a loop."""
+    best, wait, cool, scale, scales = math.inf, 0, 0, 1.0, []
+    for loss in losses:
+        if cool > 0:
+            cool, wait = cool - 1, 0
+        if loss < best - 1e-3:
+            best, wait = loss, 0
+        elif not cool > 0:
+            wait += 1
+            if wait >= patience and scale > lowest:
+                scale, cool, wait = max(scale * 0.4, lowest), cooldown, 0
         scales.append(scale)
     return scales
 
 
 @pytest.mark.parametrize("patience", [1, 2, 5])
-@pytest.mark.parametrize("cooldown", [0, 1, 3])
+@pytest.mark.parametrize("cooldown", [0, 1, 2, 4])
 @pytest.mark.parametrize("min_lr", [0.0, 0.05])
 def test_reduce_on_plateau(patience: int, cooldown: int, min_lr: float) -> None:
     losses = (np.exp(-np.arange(80) / 9) + 0.05 * np.random.default_rng(0).random(80)).tolist()
     schedule = schedules.ReduceOnPlateau(0.5, 0.4, patience, 1e-3, cooldown, min_lr)
-    want = plateau(losses, 0.4, patience, 1e-3, cooldown, min_lr / 0.5)
+    want = keras_plateau(losses, patience, cooldown, min_lr / 0.5)
     assert len(set(want)) > 2
+    assert torch_plateau(losses, patience - 1, max(cooldown - 1, 0), min_lr / 0.5) == want
     assert followed(schedule, losses) == want
     assert followed(schedule, losses) == want  # each fit has a course of its own
     upwards = schedules.ReduceOnPlateau(0.5, 0.4, patience, 1e-3, cooldown, min_lr, monitor="val_accuracy")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -376,10 +378,202 @@ def test_a_weight_that_is_not_finite_counts_too() -> None:
     with pytest.raises(fastmlp.DivergenceError, match="a weight was not finite at the end of epoch 0"):
         model.fit(X, 1e10 * y, lr=1e30, nonfinite="raise")
     np.testing.assert_array_equal(model.params, kept)
-    assert not np.isfinite(model.fit(X, 1e10 * y, 3, lr=1e30)["loss"]).all()
+    with pytest.warns(RuntimeWarning, match="the loss was nan in epoch 1: y reaches"):
+        assert not np.isfinite(model.fit(X, 1e10 * y, 3, lr=1e30)["loss"]).all()
+
+
+# ---- a fit that goes on ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["fit", "batches"])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_goes_on_from_fit_to_fit(name: str, way: str) -> None:
+    X, y = data("mse")
+    whole, parts = net("mse"), net("mse")
+
+    def run(model: Model, **settings: Any) -> fastmlp.History:
+        settings["optimizer"] = Adam(SCHEDULES[name])
+        if way == "batches":
+            return model.fit_batches([(X[:16], y[:16]), (X[16:], y[16:])], 7, **settings)
+        return model.fit(X, y, 7, 16, shuffle=False, **settings)
+
+    want = run(whole)
+    first = run(parts, callbacks=lambda model, logs: logs["epoch"] == 2)
+    rest = run(parts, initial_epoch=3)
+    assert first["epoch"] + rest["epoch"] == list(range(7))
+    assert first["loss"] + rest["loss"] == want["loss"]
+    assert first["lr"] + rest["lr"] == want["lr"]
+    same(parts, whole)
+
+
+def test_a_plateau_goes_on_with_what_it_has_seen() -> None:
+    X, y = data("mse")
+    noise = np.random.default_rng(0).standard_normal(y.shape)
+    schedule = schedules.ReduceOnPlateau(0.5, 0.5, patience=3, cooldown=2, min_delta=0.01)
+    arguments: dict[str, Any] = {"lr": schedule, "shuffle": False, "validation_data": (X, noise)}
+    whole, parts = net("mse"), net("mse")
+    want = whole.fit(X, y, 30, 8, **arguments)
+    first = parts.fit(X, y, 11, 8, **arguments)
+    parts = pickle.loads(pickle.dumps(parts))
+    rest = parts.fit(X, y, 30, 8, initial_epoch=11, **arguments)
+    assert first["lr"] + rest["lr"] == want["lr"]
+    assert len(set(first["lr"])) > 1
+    same(parts, whole)
+    assert parts.fit(X, y, 1, 8, **arguments)["lr"] == [0.5]  # a fit from epoch 0 starts anew
+    assert first["lr"][-1] < 0.5
+    other = schedules.ReduceOnPlateau(0.4)
+    assert parts.fit(X, y, 40, 8, initial_epoch=39, **{**arguments, "lr": other})["lr"] == [0.4]
+
+
+@pytest.mark.parametrize("settings", [{}, {"callbacks": plain}])
+def test_epochs_are_counted_on(settings: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    X, y = data("mse")
+    history = net("mse").fit(X, y, 12, lr=0.1, initial_epoch=4, verbose=3, **settings)
+    assert history["epoch"] == list(range(4, 12))
+    losses = net("mse").fit(X, y, 8, lr=0.1)["loss"]
+    assert history["loss"] == losses
+    assert capsys.readouterr().out.splitlines() == [f"Epoch {e}, Loss: {losses[e - 4]:.4f}" for e in (6, 9)]
+    spoilt = X * np.nan
+    with pytest.raises(fastmlp.DivergenceError, match="at the end of epoch 4; ") as caught:
+        net("mse").fit(spoilt, y, 9, initial_epoch=4, nonfinite="raise")
+    assert caught.value.epoch == 4
+    with pytest.warns(RuntimeWarning, match="nan in epoch 4:"):
+        net("mse").fit(spoilt, y, 9, initial_epoch=4)
+    assert net("mse").fit(X, y, 9, optimizer=LBFGS(), initial_epoch=4)["epoch"] == list(range(4, 9))
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
+
+
+class Watches:
+    """A callback of nobody's class; it notes what is called."""
+
+    def __init__(self, monitor: Any = "loss") -> None:
+        self.monitor, self.calls = monitor, 0
+
+    def on_train_begin(self, model: Model, logs: dict[str, Any]) -> None:
+        self.calls += 1
+
+
+class Wrong(schedules.Schedule):
+    """Rates that cannot be."""
+
+    def rates(self, first: int, count: int, steps: int, epochs: int) -> Any:
+        return np.full(count, -1.0)
+
+
+def changed(stopping: fastmlp.EarlyStopping, **settings: Any) -> fastmlp.EarlyStopping:
+    """With settings that were put in later."""
+    vars(stopping).update(settings)
+    return stopping
+
+
+@pytest.mark.parametrize("batches", [False, True])
+@pytest.mark.parametrize(
+    ("loss", "arguments", "message"),
+    [
+        ("cross_entropy", {"metrics": "mse"}, r"metrics: 'mse' is not for such a y: y_true must have shape \(1, 3\)"),
+        ("cross_entropy", {"metrics": ["accuracy", metrics.r2]}, "metrics: 'r2' is not for such a y"),
+        ("mse", {"callbacks": Watches("val_los")}, "monitor must be one of what this fit reports, loss.*; got 'val_los'"),
+        ("mse", {"callbacks": changed(fastmlp.EarlyStopping(), monitor="mae")}, "monitor must be one of .*; got 'mae'"),
+        ("mse", {"callbacks": changed(fastmlp.EarlyStopping(), mode="up")}, "mode must be one of auto, min, max; got 'up'"),
+        ("mse", {"callbacks": changed(fastmlp.EarlyStopping(), patience=0)}, "patience must be at least 1, got 0"),
+        ("mse", {"lr": schedules.ReduceOnPlateau(0.1, monitor="mae")}, "monitor must be one of .*; got 'mae'"),
+        ("mse", {"lr": Wrong()}, "Wrong.rates must return . finite numbers"),
+        ("mse", {"nonfinite": "skip"}, "nonfinite must be one of"),
+        ("mse", {"verbose": -1}, "verbose must be at least 0"),
+        ("mse", {"validation_data": (np.zeros((3, 4)), np.zeros((4, 2)))}, "validation_data is refused: y must have"),
+        ("mse", {"initial_epoch": 5}, "epochs must be more than initial_epoch=5: it is where the fit ends; got 5"),
+        ("mse", {"initial_epoch": -1}, "initial_epoch must be at least 0"),
+        ("mse", {"rng": -1}, "rng must be at least 0"),
+    ],
+)
+def test_refused_before_anything_begins(loss: str, arguments: dict[str, Any], message: str, batches: bool) -> None:
+    """Parameters, moments, generators and other callbacks are as they were."""
+    X, y = data(loss)
+    model, kept, rng, begun = net(loss), net(loss), np.random.default_rng(0), Watches()
+    for one in (model, kept):
+        one.fit(X, y, 2, optimizer=Adam(0.1))
+    state = rng.bit_generator.state
+    arguments = {"lr": 0.1, "rng": rng, "validation_data": (X, y), "callbacks": [], **arguments}
+    callbacks = [begun, arguments.pop("callbacks")]
+    call: Any = (lambda **settings: model.fit_batches([(X, y)], 5, **settings)) if batches else partial(model.fit, X, y, 5)
+    with pytest.raises(ValueError, match=message):
+        call(**arguments, callbacks=[one for one in callbacks if one])
+    assert rng.bit_generator.state == state
+    assert begun.calls == 0
+    same(model, kept)
+    for one in (model, kept):
+        one.fit(X, y, 2, optimizer=Adam(0.1))
+    same(model, kept)
+
+
+def test_a_generator_moves_on_last() -> None:
+    X, y = data("mse")
+    rng = np.random.default_rng(0)
+    state = rng.bit_generator.state
+    for settings in ({"epochs": 0}, {"verbose": "x"}, {"verbose": -1}, {"batch_size": 0}, {"shuffle": 1}):
+        with pytest.raises((TypeError, ValueError)):
+            net("mse").fit(X, y, **{"batch_size": 8, "rng": rng, **settings})
+        assert rng.bit_generator.state == state, settings
+
+
+def test_functions_of_users_are_called_after_epochs_only() -> None:
+    X, y = data("mse")
+    calls = []
+
+    def rmse(y_true: Any, y_pred: Any) -> float:
+        calls.append(len(y_pred))
+        return 0.0
+
+    net("mse").fit(X, y, 3, lr=0.1, metrics=rmse, validation_split=0.2)
+    assert calls == [24, 6] * 3
+
+
+@pytest.mark.parametrize("nonfinite", ["ignore", "stop"])
+def test_what_fails_later_leaves_the_last_epoch(nonfinite: str) -> None:
+    X, y = data("mse")
+    calls = 0
+
+    def fails(*arguments: Any) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise RuntimeError("planted")
+        return 0.0
+
+    class Late(schedules.Schedule):
+        def rates(self, first: int, count: int, steps: int, epochs: int) -> Any:
+            return np.full(count, np.nan if first >= 4 * steps else 0.1)
+
+    other = net("mse")
+    other.fit(X, y, 4, 8, lr=0.1, rng=0)
+    for settings in ({"metrics": fails, "lr": 0.1}, {"callbacks": fails, "lr": 0.1}, {"callbacks": plain, "lr": Late()}):
+        model, calls = net("mse"), 0
+        with pytest.raises((RuntimeError, ValueError), match=r"planted|Late\.rates must return"):
+            model.fit(X, y, 9, 8, rng=0, nonfinite=nonfinite, **settings)
+        same(model, other)
+
+
+def test_an_exception_amid_a_divergence_leaves_finite_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = data("mse")
+    model, good = net("mse"), net("mse")
+    for one in (model, good):
+        one.fit(X, y, 2, 8, optimizer=Adam(0.1), shuffle=False)
+    train = model._engine.train
+
+    def interrupted(*arguments: Any) -> None:
+        train(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model._engine, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X * np.nan, y, 9, 8, optimizer=Adam(0.1), nonfinite="stop")
+    monkeypatch.undo()
+    for one in (model, good):
+        one.fit(X, y, 2, 8, optimizer=Adam(0.1), shuffle=False)
+    same(model, good)
+
 
 X4, Y4 = data("mse")
 V = "validation_data is refused: "

@@ -445,6 +445,120 @@ def test_targets_of_any_form(form):
     np.testing.assert_array_equal(model.params, same.params)
 
 
+def frames(pd):
+    """Frames of several kinds of columns, and what their numbers are."""
+    people = pd.DataFrame({"age": [30.0, 40.0, 50.0], "sex": ["m", "f", "m"]})
+    dummies = [[30.0, 0.0, 1.0], [40.0, 1.0, 0.0], [50.0, 0.0, 1.0]]
+    missing = pd.DataFrame(
+        {
+            "n": pd.array([1, None, 3], dtype="Int64"),
+            "b": pd.array([True, False, None], dtype="boolean"),
+            "f": np.arange(3, dtype="f4"),
+        }
+    )
+    whole = pd.DataFrame({"a": pd.array([1, 2, 3], dtype="Int8"), "b": [True, False, True], "c": np.uint8([7, 8, 9])})
+    return {
+        "dummies": (pd.get_dummies(people), dummies),
+        "sparse dummies": (pd.get_dummies(people, sparse=True), dummies),
+        "same names": (pd.get_dummies(people).set_axis(["a", "a", "b"], axis=1), dummies),
+        "missing": (missing, [[1, 1, 0], [np.nan, 0, 1], [3, np.nan, 2]]),
+        "nullable": (pd.DataFrame({name: pd.array([1, 2, 3], dtype="Int64") for name in "abc"}), [[1] * 3, [2] * 3, [3] * 3]),
+        "whole": (whole, [[1, 1, 7], [2, 0, 8], [3, 1, 9]]),
+        "plain": (pd.DataFrame(np.arange(9.0).reshape(3, 3)), np.arange(9.0).reshape(3, 3)),
+    }
+
+
+@pytest.mark.parametrize("kind", ["dummies", "sparse dummies", "same names", "missing", "nullable", "whole", "plain"])
+def test_frames_of_any_numbers(kind):
+    pd = pytest.importorskip("pandas")
+    frame, want = frames(pd)[kind]
+    model, same = Model([3, 4, 1], "tanh", rng=0), Model([3, 4, 1], "tanh", rng=0)
+    np.testing.assert_array_equal(model.predict(frame), same.predict(np.array(want, float)))
+    y = pd.Series([1, 0, 2], dtype="Int64")
+    if kind != "missing":
+        for each, X, target in ((model, frame, y), (same, np.array(want, float), np.array([1.0, 0, 2]))):
+            each.fit(X, target, 3, 2, rng=0, validation_data=(X, target), metrics="mae")
+            each.fit(X, target, 3, sample_weight=target)
+            each.fit_batches([(X, target)], 2)
+            each.step(X, target)
+    np.testing.assert_array_equal(model.params, same.params)
+
+
+def test_targets_in_frames():
+    pd = pytest.importorskip("pandas")
+    X = np.arange(6.0).reshape(3, 2)
+    labels, rows = Model([2, 3], loss="cross_entropy", rng=0), pd.get_dummies(pd.Series(["b", "a", "c"]))
+    for y in (
+        pd.Series([1, 0, 2], dtype="Int8"),
+        pd.Series([1, 0, 2]),
+        pd.DataFrame({"y": [1, 0, 2]}),
+        rows,
+        rows.astype(float),
+    ):
+        assert labels.loss(X, y) == pytest.approx(labels.loss(X, [1, 0, 2]), rel=1e-14)
+    model = Model([2, 2], rng=0)
+    mixed = pd.DataFrame({"a": [True, False, True], "b": [1.5, 2.5, 3.5]})
+    assert model.loss(X, mixed) == model.loss(X, [[1, 1.5], [0, 2.5], [1, 3.5]])
+
+
+def test_frames_refused():
+    pd = pytest.importorskip("pandas")
+    numbers = {"a": [1.0, 2.0], "b": [True, False]}
+    for column, kind in (
+        (["m", "f"], "str|object"),
+        (pd.Categorical([1, 2]), "category"),
+        (pd.to_datetime(["2020-01-01", "2020-01-02"]), "datetime64"),
+        (pd.to_datetime(["2020-01-01", "2020-01-02"]).tz_localize("UTC"), "datetime64"),
+        (pd.to_timedelta([1, 2]), "timedelta64"),
+        ([1j, 2j], "complex128"),
+        (np.array([1, 2], object), "object"),
+    ):
+        frame = pd.DataFrame({**numbers, "last": column})
+        for call in (lambda frame=frame: Model([3, 1]).predict(frame), lambda frame=frame: Model([3, 1]).fit(frame, [1, 2])):
+            with pytest.raises(TypeError, match=f"X must hold real numbers, got dtype ({kind}).* in column 'last'"):
+                call()
+        with pytest.raises(TypeError, match=f"y must hold real numbers, got dtype ({kind})"):
+            Model([1, 1]).fit([[1], [2]], frame["last"])
+        with pytest.raises(TypeError, match=f"sample_weight must hold real numbers, got dtype ({kind})"):
+            Model([1, 1]).fit([[1], [2]], [1, 2], sample_weight=frame["last"])
+
+
+@pytest.mark.parametrize("kind", ["M8[s]", "m8[s]", "complex64", "U4", "S4", "V8", object])
+def test_what_is_no_number_is_refused(kind):
+    bad = np.zeros((2, 1), kind)
+    model = Model([1, 1], rng=0)
+    for name, call in (
+        ("X", lambda: model.predict(bad)),
+        ("X", lambda: model.fit(bad, [1, 2])),
+        ("y", lambda: model.fit([[1], [2]], bad)),
+        ("y", lambda: model.step([[1], [2]], bad[:, 0])),
+        ("sample_weight", lambda: model.fit([[1], [2]], [1, 2], sample_weight=bad[:, 0])),
+        ("g", lambda: model.apply_gradient(bad[:, 0])),
+        (r"weights\[0\]", lambda: Model.from_weights([bad], [[0]])),
+    ):
+        with pytest.raises(TypeError, match=f"^{name} must hold real numbers, got dtype "):
+            call()
+
+
+def test_masked_entries_are_refused():
+    X, model = np.ma.masked_less(np.arange(6.0).reshape(3, 2), 1), Model([2, 1], rng=0)
+    for name, call in (
+        ("X", lambda: model.predict(X)),
+        ("y", lambda: model.fit(X.data, X[:, 0])),
+        ("sample_weight", lambda: model.fit(X.data, [1, 2, 3], sample_weight=X[:, 0])),
+    ):
+        with pytest.raises(ValueError, match=f"^{name} must not have masked entries: fill them"):
+            call()
+    np.testing.assert_array_equal(model.predict(np.ma.array(X.data)), model.predict(X.data))
+
+
+def test_sizes_beyond_the_memory():
+    with pytest.raises(ValueError, match=r"sizes must make at most 1099511627776 parameters, got \[2097152, 1048576\]"):
+        Model([2**21, 2**20])
+    with pytest.raises(MemoryError, match=r"sizes=\[1048576, 524288\] make a model that is larger than the memory: "):
+        Model([2**20, 2**19])
+
+
 def test_booleans_and_repeated_rows():
     model = Model([3, 2], rng=0)
     bits = np.array([[True, False, True], [False, False, True]])
