@@ -186,6 +186,7 @@ def test_a_loss_of_ones_own():
 
 
 @pytest.mark.small
+@pytest.mark.filterwarnings("ignore:the loss was:RuntimeWarning")
 def test_nan_reaches_the_loss():
     p = reference.problem([3, 20, 2], ["tanh", "identity"], "mse", 5)
     p.X[3, 1] = np.nan

@@ -132,6 +132,7 @@ def test_targets_of_any_real_kind(loss, kind):
 
 
 @pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
+@pytest.mark.filterwarnings("ignore:the loss was:RuntimeWarning")
 def test_a_target_of_nan_reaches_the_loss(loss):
     y = np.zeros((17, 3))
     y[16, 2] = np.nan

@@ -38,6 +38,7 @@ def test_training_equals_the_oracle(hidden: str, output: str, loss: str, decay: 
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.filterwarnings("ignore:the loss was:RuntimeWarning")
 def test_nan_and_infinity_reach_the_loss(bad: float) -> None:
     X, y = np.ones((4, 2)), np.ones((4, 1))
     X[1, 1] = bad

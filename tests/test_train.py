@@ -322,6 +322,7 @@ def test_a_full_batch_is_not_shuffled(batch_size):
 @pytest.mark.parametrize("dtype", BOUND)
 @pytest.mark.parametrize("hidden", HIDDEN)
 @pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.filterwarnings("ignore:the loss was:RuntimeWarning")
 def test_nan_reaches_the_loss(hidden, loss, dtype):
     p = reference.problem([3, 17, 2], [hidden, OUTPUT.get(loss, "identity")], loss, rows=17, dtype=dtype)
     p.X[16, 1] = np.nan  # in the last row, the remainder of every block
@@ -336,6 +337,7 @@ def test_nan_reaches_the_loss(hidden, loss, dtype):
 
 @pytest.mark.small
 @pytest.mark.parametrize("hidden", HIDDEN)
+@pytest.mark.filterwarnings("ignore:the loss was:RuntimeWarning")
 def test_nan_reaches_the_loss_of_a_tiny_network(hidden):
     p = reference.problem([2, 2, 1], [hidden, "sigmoid"], "bce", rows=2)
     p.X[1, 0] = np.nan
