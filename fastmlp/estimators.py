@@ -6,6 +6,7 @@ from typing import Any
 import sklearn.neural_network as peers
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 
 from fastmlp.activations import ACTIVATIONS, CustomActivation
 from fastmlp.perceptron import Perceptron
@@ -23,7 +24,8 @@ class MLPClassifier(Perceptron, peers.MLPClassifier):
 
     With the same parameters, data and `random_state` it draws the same initial parameters and orders of the rows, makes the
     same steps, and reaches the same `coefs_` up to rounding. float32 data train in float32 (``lbfgs`` in float64), all
-    others in float64, and predictions come in that dtype. Sparse data are made dense.
+    others in float64, and predictions come in that dtype. Sparse data are made dense, by pieces of 64 MB, or a batch, if they
+    would take more than 256 MB.
 
     Parameters
     ----------
@@ -175,7 +177,37 @@ class MLPClassifier(Perceptron, peers.MLPClassifier):
         -----
         Ctrl-C ends ``sgd`` and ``adam`` with a warning, and keeps what was reached.
         """
-        self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
+        with self._all_or_nothing():
+            self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
+        return self
+
+    @available_if(lambda self: self._check_solver())
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> "MLPClassifier":
+        """Go on for one epoch over the data given, with the parameters of the estimator as they are now.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Classes, not all of which need be among these.
+        sample_weight : array-like of shape (n_samples,), default=None
+        classes : array of shape (n_classes,), default=None
+            All classes, which the first call must be told.
+
+        Returns
+        -------
+        MLPClassifier
+
+        Raises
+        ------
+        AttributeError
+            If the solver is ``lbfgs``.
+        ValueError, TypeError
+            As for `fit`, and if `hidden_layer_sizes`, the features or the outputs are not those of the call before.
+        """
+        options = {} if sample_weight is None else {"sample_weight": sample_weight}
+        with self._all_or_nothing(incremental=True):
+            super().partial_fit(X, y, classes=classes, **options)
         return self
 
 
@@ -184,7 +216,8 @@ class MLPRegressor(Perceptron, peers.MLPRegressor):
 
     With the same parameters, data and `random_state` it draws the same initial parameters and orders of the rows, makes the
     same steps, and reaches the same `coefs_` up to rounding. float32 data train in float32 (``lbfgs`` in float64), all
-    others in float64, and predictions come in that dtype. Sparse data are made dense.
+    others in float64, and predictions come in that dtype. Sparse data are made dense, by pieces of 64 MB, or a batch, if they
+    would take more than 256 MB.
 
     Parameters
     ----------
@@ -330,5 +363,32 @@ class MLPRegressor(Perceptron, peers.MLPRegressor):
         -----
         Ctrl-C ends ``sgd`` and ``adam`` with a warning, and keeps what was reached.
         """
-        self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
+        with self._all_or_nothing():
+            self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
+        return self
+
+    @available_if(lambda self: self._check_solver())
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MLPRegressor":
+        """Go on for one epoch over the data given, with the parameters of the estimator as they are now.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        MLPRegressor
+
+        Raises
+        ------
+        AttributeError
+            If the solver is ``lbfgs``.
+        ValueError, TypeError
+            As for `fit`, and if `hidden_layer_sizes`, `loss`, the features or the outputs are not those of the call before.
+        """
+        options = {} if sample_weight is None else {"sample_weight": sample_weight}
+        with self._all_or_nothing(incremental=True):
+            super().partial_fit(X, y, **options)
         return self

@@ -194,8 +194,8 @@ def cross_entropy_columns(
 ) -> Double:
     """`cross_entropy` for at most two registers of classes: as many rows at a time as a register has lanes, a row a lane.
 
-    Each row's loss is clipped to [least, most]. Then a maximum or a sum over the classes crosses no lanes, and one logarithm serves all rows: 200 rows of 10 take a fifth
-    of the time. z is read and d written up to a whole number of registers of rows.
+    Then a maximum or a sum over the classes crosses no lanes, and one logarithm serves all rows: 200 rows of 10 take a fifth
+    of the time. z is read and d written up to a whole number of registers of rows. Each row's loss is clipped to [least, most].
     """
     step = lanes(z)
     square = local(z, SQUARES)
