@@ -28,7 +28,7 @@ STOCHASTIC = ("sgd", "adam")
 
 def dense(X: Any, dtype: np.dtype) -> np.ndarray:
     """X as the kernels read it."""
-    return validation.contiguous(X.toarray() if issparse(X) else X, dtype)
+    return validation.contiguous(X.toarray() if issparse(X) else validation.numbers("X", X), dtype)
 
 
 def held(X: Any, dtype: np.dtype) -> Any:
@@ -73,7 +73,10 @@ class Coefficients(BaseMultilayerPerceptron):
         if len(names) != hidden:
             raise ValueError(f"activation must hold {hidden} names, one a hidden layer, got {given!r}")
         names = ["sigmoid" if name == "logistic" else name for name in names]
-        return list(validation.activations([*names, "identity"], hidden + 1, "mse", "identity"))[:-1]
+        try:
+            return list(validation.activations([*names, "identity"], hidden + 1, "mse", "identity"))[:-1]
+        except (TypeError, ValueError) as error:
+            raise type(error)(str(error).replace("activations must", "activation must")) from None
 
     def _initialize(self, y: np.ndarray, layer_units: list[int], dtype: np.dtype) -> None:
         self.n_iter_ = self.t_ = 0

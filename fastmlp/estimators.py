@@ -183,7 +183,7 @@ class MLPClassifier(Perceptron, peers.MLPClassifier):
 
     @available_if(lambda self: self._check_solver())
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> "MLPClassifier":
-        """Go on for one epoch over the data given, with the parameters of the estimator as they are now.
+        """Go on for an epoch over the data given, with the parameters of now.
 
         Parameters
         ----------
@@ -367,9 +367,8 @@ class MLPRegressor(Perceptron, peers.MLPRegressor):
             self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
         return self
 
-    @available_if(lambda self: self._check_solver())
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MLPRegressor":
-        """Go on for one epoch over the data given, with the parameters of the estimator as they are now.
+        """Go on for an epoch over the data given, or `max_iter` iterations of ``lbfgs``, with the parameters of now.
 
         Parameters
         ----------
@@ -383,8 +382,6 @@ class MLPRegressor(Perceptron, peers.MLPRegressor):
 
         Raises
         ------
-        AttributeError
-            If the solver is ``lbfgs``.
         ValueError, TypeError
             As for `fit`, and if `hidden_layer_sizes`, `loss`, the features or the outputs are not those of the call before.
         """

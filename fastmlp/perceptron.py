@@ -44,6 +44,8 @@ class Perceptron(Coefficients):
     def _all_or_nothing(self, incremental: bool = False) -> Iterator[None]:
         """An error within leaves the estimator as it was; not if `partial_fit` had changed the parameters by then."""
         onnx.register_if_imported()
+        if incremental and not get_config()["skip_parameter_validation"]:
+            self._validate_params()  # which scikit-learn does before the first call only
         before = dict(vars(self))
         for name in CURVES & before.keys():
             before[name] = None if before[name] is None else list(before[name])
@@ -64,8 +66,6 @@ class Perceptron(Coefficients):
         X_val: Any = None,
         y_val: Any = None,
     ) -> Any:
-        if incremental and not get_config()["skip_parameter_validation"]:
-            self._validate_params()  # which scikit-learn does before the first call only
         hidden = self.hidden_layer_sizes
         hidden = list(hidden) if hasattr(hidden, "__iter__") else [hidden]
         if np.any(np.array(hidden) <= 0):

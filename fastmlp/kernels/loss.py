@@ -1,6 +1,6 @@
 """Losses: their value summed over a block of rows, and the gradient that starts the backward pass.
 
-`bce`, `cross_entropy` and their clipped kinds read the output layer's pre-activations z and write the gradient with respect to z:
+`bce`, `cross_entropy` and their clipped kinds read the output layer's pre-activations z and write the gradient by z:
 sigmoid and softmax are part of them, which is faster and cannot overflow. The others read the outputs p and write the gradient
 with respect to p. `scale` is what each number's gradient is multiplied by: 1 / (rows * outputs) for a mean over all of them.
 """
