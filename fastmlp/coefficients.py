@@ -158,7 +158,7 @@ class Coefficients(BaseMultilayerPerceptron):
 
     def _linked(self) -> bool:
         own, now = getattr(self, "_views", ()), (*self.coefs_, *self.intercepts_)
-        return len(own) == len(now) and all(view is array for view, array in zip(own, now, strict=True))
+        return len(own) == len(now) > 0 and all(view is array for view, array in zip(own, now, strict=True))
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())

@@ -1,36 +1,32 @@
 """How the estimators train: as scikit-learn's do, with an epoch or a gradient by the engine."""
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.sparse import issparse
-from sklearn import get_config
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
-from sklearn.utils import check_random_state, compute_sample_weight
-from sklearn.utils.multiclass import unique_labels
+from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight
 
-from fastmlp import onnx, threads, validation
+from fastmlp import threads, validation
+from fastmlp.arguments import Arguments
 from fastmlp.callbacks import hooks
-from fastmlp.coefficients import STOCHASTIC, Coefficients, blocks, dense, held, parts, validate_data
+from fastmlp.coefficients import STOCHASTIC, blocks, dense, held, parts
 from fastmlp.engine import Job
 from fastmlp.objectives import objective
 from fastmlp.optimizers import SGD
 
-CURVES = {"loss_curve_", "validation_loss_curve_", "validation_scores_"}  # which grow in place
 
-
-class Perceptron(Coefficients):
+class Perceptron(Arguments):
     """What both estimators do otherwise than scikit-learn's."""
 
     def _targets(self, y: np.ndarray, weights: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
@@ -39,23 +35,6 @@ class Perceptron(Coefficients):
             y = y.argmax(axis=1).reshape(-1, 1)
         columns = [y] if weights is None else [y, weights.reshape(-1, 1)]
         return np.ascontiguousarray(np.hstack([column.astype(dtype) for column in columns]))
-
-    @contextmanager
-    def _all_or_nothing(self, incremental: bool = False) -> Iterator[None]:
-        """An error within leaves the estimator as it was; not if `partial_fit` had changed the parameters by then."""
-        onnx.register_if_imported()
-        if incremental and not get_config()["skip_parameter_validation"]:
-            self._validate_params()  # which scikit-learn does before the first call only
-        before = dict(vars(self))
-        for name in CURVES & before.keys():
-            before[name] = None if before[name] is None else list(before[name])
-        try:
-            yield
-        except BaseException:
-            model = before.get("_model")
-            if not (incremental and model is not None and self._model is model and self.t_ != before["t_"]):
-                self.__dict__ = before
-            raise
 
     def _fit(
         self,
@@ -104,74 +83,6 @@ class Perceptron(Coefficients):
             )
         return self
 
-    def _rows(self, name: str, y: Any) -> np.ndarray:
-        """y as (rows, outputs); a regressor's holds numbers that its loss can take."""
-        if not is_classifier(self):
-            y = validation.numbers(name, y)
-            if self.loss == "poisson" and y.min() < 0:
-                raise ValueError(f"{name} must be at least 0 for loss='poisson', got {y.min().item()!r}")
-        return y.reshape(len(y), -1)
-
-    def _check_layers(self, layers: list[int]) -> None:
-        """Raise unless such a net, and its loss, are those of the parameters to go on from."""
-        was = list(self._widths())
-        if was[-1] != layers[-1]:
-            raise ValueError(f"y must have {was[-1]} outputs, as in the fit to go on from, got {layers[-1]}")
-        if was[0] != layers[0]:
-            raise ValueError(f"coefs_[0] must have {layers[0]} rows, one a feature, got {was[0]}")
-        if was != layers:
-            raise ValueError(
-                f"hidden_layer_sizes must be {was[1:-1]}, those of coefs_, to go on from the fit before, got {layers[1:-1]}"
-            )
-        if not is_classifier(self) and (self.loss == "poisson") != (self.out_activation_ == "exp"):
-            raise ValueError(f"loss must be that of the fit before, to go on from it, got {self.loss!r}")
-
-    def _held_out(self, X: Any, y: Any) -> tuple[Any, np.ndarray] | None:
-        """The validation data that came with the call."""
-        if X is None and y is None:
-            return None
-        if X is None or y is None:
-            given, lacks = ("y_val", "X_val") if X is None else ("X_val", "y_val")
-            raise ValueError(f"{given} is provided, but {lacks} was not provided.")
-        if self.solver not in STOCHASTIC:
-            raise ValueError(f"X_val and y_val need a stochastic solver, got solver={self.solver!r}.")
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            y_numeric=not is_classifier(self),
-            dtype=(np.float64, np.float32),
-            reset=False,
-        )
-        if is_classifier(self):
-            unknown = np.setdiff1d(unique_labels(y), self.classes_)
-            if len(unknown):
-                raise ValueError(f"`y_val` has classes not in `self.classes_`: {unknown}.")
-            y = self._label_binarizer.transform(y).astype(bool)
-        elif len(y) < 2:
-            raise ValueError("X_val must have at least two rows, since their score is R2, got one")
-        y = self._rows("y_val", y)
-        if y.shape[1] != self.n_outputs_:
-            raise ValueError(f"y_val must have {self.n_outputs_} outputs, as y has, got {y.shape[1]}")
-        return X, y
-
-    def _weights(self, y: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
-        """The rows' weights, times those of their classes."""
-        class_weight = getattr(self, "class_weight", None)
-        if class_weight is None:
-            return sample_weight
-        if self._label_binarizer.y_type_.startswith("multilabel"):
-            every, labels = np.repeat([[0], [1]], y.shape[1], axis=1), y.astype(int)
-        else:
-            every, labels = self.classes_, self._label_binarizer.inverse_transform(y)
-        if isinstance(class_weight, str):
-            weights = compute_sample_weight(class_weight, labels)
-        else:  # scikit-learn asks that all classes of a dict are among the rows
-            weights = compute_sample_weight(class_weight, np.concatenate([every, labels]))[len(every) :]
-        return weights if sample_weight is None else weights * sample_weight
-
     def _loss_grad_lbfgs(
         self, packed: np.ndarray, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, *buffers: Any
     ) -> tuple[float, np.ndarray]:
@@ -181,8 +92,8 @@ class Perceptron(Coefficients):
         model = self._model
         goal = objective(self.out_activation_, self.n_outputs_)
         views = [*model.weights, *model.biases]
-        for view, part in zip(views, np.split(packed, np.cumsum([view.size for view in views])[:-1]), strict=True):
-            view[...] = part.reshape(view.shape)
+        for view, values in zip(views, np.split(packed, np.cumsum([view.size for view in views])[:-1]), strict=True):
+            view[...] = values.reshape(view.shape)
         weighted = sample_weight is not None
         Y = self._targets(y, sample_weight, model.dtype)
         loss, flat, piece = 0.0, np.zeros_like(model.params), np.empty_like(model.params)
@@ -196,7 +107,7 @@ class Perceptron(Coefficients):
         for gradient, coef in zip(slopes, model.weights, strict=True):
             loss += 0.5 * decay * np.vdot(coef, coef)
             gradient += decay * coef
-        return loss, np.hstack([part.ravel() for part in (*slopes, *offsets)])
+        return loss, np.hstack([array.ravel() for array in (*slopes, *offsets)])
 
     def _fit_lbfgs(self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None) -> None:
         self._link(self._build(np.dtype(np.float64)))
@@ -343,6 +254,7 @@ class Perceptron(Coefficients):
         for part in parts(job.X, job.y.dtype, job.batch):
             piece, losses = job, np.zeros(1)
             if issparse(job.X):
+                assert job.order is not None
                 visited = job.order[part]
                 piece = replace(job, X=dense(job.X[visited], job.y.dtype), y=job.y[visited], order=None)
             self._model._engine.train(piece, losses, lambda done: None)
