@@ -69,7 +69,8 @@ class MLPClassifier(Perceptron, peers.MLPClassifier):
         Evaluations of the loss at most, for ``lbfgs``.
     class_weight : dict, list of dict, "balanced" or None, default=None
         Weights of the classes, which multiply `sample_weight` in training, not in scores; ``balanced``:
-        ``n_samples / (n_classes * count)``. Lists are for multilabel data; ``balanced`` is not for `partial_fit`.
+        ``n_samples / (n_classes * count)`` over all of y. A dict may name classes that a batch has none of. Lists are for
+        multilabel data; ``balanced`` is not for `partial_fit`.
     dropout : float or list of float, default=0.0
         The share of each hidden layer's outputs that a step leaves out: one for all, or one each. Not for ``lbfgs``.
     callbacks : callback or list of these, default=None
@@ -171,7 +172,8 @@ class MLPClassifier(Perceptron, peers.MLPClassifier):
         Raises
         ------
         ValueError, TypeError
-            If parameters or data are out of range or do not fit together, or if the parameters found are not finite.
+            If parameters or data are out of range or do not fit together, or if the parameters found are not finite. After
+            any error the estimator is as it was before the call.
 
         Notes
         -----
@@ -204,6 +206,10 @@ class MLPClassifier(Perceptron, peers.MLPClassifier):
             If the solver is ``lbfgs``.
         ValueError, TypeError
             As for `fit`, and if `hidden_layer_sizes`, the features or the outputs are not those of the call before.
+
+        Notes
+        -----
+        Settings changed since the last call count from now on: also the optimiser's, which scikit-learn keeps.
         """
         options = {} if sample_weight is None else {"sample_weight": sample_weight}
         with self._all_or_nothing(incremental=True):
@@ -348,7 +354,8 @@ class MLPRegressor(Perceptron, peers.MLPRegressor):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), default=None
         X_val, y_val : array-likes, default=None
-            Validation data: scored after each epoch, and for `early_stopping` taken in place of a part of X and y.
+            Validation data, at least two rows: scored after each epoch, and for `early_stopping` taken in place of a part of
+            X and y.
 
         Returns
         -------
@@ -357,7 +364,8 @@ class MLPRegressor(Perceptron, peers.MLPRegressor):
         Raises
         ------
         ValueError, TypeError
-            If parameters or data are out of range or do not fit together, or if the parameters found are not finite.
+            If parameters or data are out of range or do not fit together, or if the parameters found are not finite. After
+            any error the estimator is as it was before the call.
 
         Notes
         -----
@@ -384,6 +392,10 @@ class MLPRegressor(Perceptron, peers.MLPRegressor):
         ------
         ValueError, TypeError
             As for `fit`, and if `hidden_layer_sizes`, `loss`, the features or the outputs are not those of the call before.
+
+        Notes
+        -----
+        Settings changed since the last call count from now on: also the optimiser's, which scikit-learn keeps.
         """
         options = {} if sample_weight is None else {"sample_weight": sample_weight}
         with self._all_or_nothing(incremental=True):

@@ -153,6 +153,12 @@ def test_a_class_that_the_training_part_lacks(class_weight: Any) -> None:
         assert classifier.fit(X, names).classes_.tolist() == ["a", "b", "rare"]
 
 
+def test_balanced_is_of_all_rows() -> None:
+    each = {name: 120 / (3 * count) for name, count in enumerate(np.bincount(Y))}
+    one, other = (_classifier(class_weight=given, early_stopping=True).fit(X, Y) for given in ("balanced", each))
+    assert one.loss_curve_ == other.loss_curve_
+
+
 def test_scores_are_not_weighted_by_class() -> None:
     classifier = _classifier(class_weight={0: 5.0}).fit(X, Y, X_val=X, y_val=Y)
     assert classifier.validation_scores_[-1] == classifier.score(X, Y)

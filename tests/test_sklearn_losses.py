@@ -38,7 +38,7 @@ SCALES = (1.0, 30.0, 1e3, 1e30)
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("columns", [1, 2, 3, 10, 17, 40])
-@pytest.mark.parametrize("rows", [1, 7, 300])
+@pytest.mark.parametrize("rows", [*(pytest.param(rows, marks=pytest.mark.small) for rows in (1, 7)), 300])
 def test_cross_entropy(rows: int, columns: int, weighted: bool, dtype: Any, rng: np.random.Generator) -> None:
     labels = rng.integers(0, columns, rows)
     weights = rng.integers(1, 4, rows).astype(dtype) if weighted else None
@@ -60,6 +60,7 @@ def test_cross_entropy(rows: int, columns: int, weighted: bool, dtype: Any, rng:
         np.testing.assert_array_equal(dx, _evaluated(z, labels, "cross_entropy", CROSS_ENTROPY, weights)[2])
 
 
+@pytest.mark.small
 @pytest.mark.parametrize("code", [CLIPPED_CROSS_ENTROPY, CLIPPED_BCE])
 def test_nan_stays(code: int, dtype: Any) -> None:
     for columns, rows in ((3, 5), (40, 5), (3, 1)):
