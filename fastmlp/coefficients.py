@@ -106,7 +106,7 @@ class Coefficients(BaseMultilayerPerceptron):
     def _widths(self) -> tuple[int, ...]:
         """Those of the network that the lists make up; raises where they make up none."""
         coefs, intercepts = self.coefs_, self.intercepts_
-        if not coefs or len(coefs) != len(intercepts):
+        if not 0 < len(coefs) == len(intercepts):
             raise ValueError(f"coefs_ and intercepts_ must hold an array each a layer, got {len(coefs)} and {len(intercepts)}")
         widths = list(np.shape(coefs[0])[:1])
         for i, (coef, intercept) in enumerate(zip(coefs, intercepts, strict=True)):

@@ -3,6 +3,7 @@
 import copy
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -39,9 +40,10 @@ def register() -> None:
 
 
 def register_if_imported() -> None:
-    """`register`, where skl2onnx is in use."""
+    """`register`, where skl2onnx is in use; a version of it that is made otherwise is no reason for a fit to fail."""
     if "skl2onnx" in sys.modules:
-        register()
+        with suppress(ImportError, ValueError):
+            register()
 
 
 def _converter(theirs: Callable[..., None]) -> Callable[..., None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import warnings
 from typing import Any
 
@@ -89,3 +90,11 @@ def test_it_is_told_when_an_estimator_is_fitted_or_unpickled() -> None:
         register.cache_clear()
         use()
         assert MLPClassifier in known
+
+
+def test_a_fit_does_not_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    register.cache_clear()
+    monkeypatch.setitem(sys.modules, "skl2onnx", None)
+    MLPClassifier(5, max_iter=2, random_state=0).fit(X, LABELS["binary"])
+    with pytest.raises(ImportError):
+        register()
