@@ -25,7 +25,7 @@ class MLPClassifier(Perceptron, peers.MLPClassifier):
     With the same parameters, data and `random_state` it draws the same initial parameters and orders of the rows, makes the
     same steps, and reaches the same `coefs_` up to rounding. float32 data train in float32 (``lbfgs`` in float64), all
     others in float64, and predictions come in that dtype. Sparse data are made dense, by pieces of 64 MB, or a batch, if they
-    would take more than 256 MB.
+    would take more than 256 MB. skl2onnx converts it as scikit-learn's (`fastmlp.onnx`).
 
     Parameters
     ----------
@@ -223,7 +223,7 @@ class MLPRegressor(Perceptron, peers.MLPRegressor):
     With the same parameters, data and `random_state` it draws the same initial parameters and orders of the rows, makes the
     same steps, and reaches the same `coefs_` up to rounding. float32 data train in float32 (``lbfgs`` in float64), all
     others in float64, and predictions come in that dtype. Sparse data are made dense, by pieces of 64 MB, or a batch, if they
-    would take more than 256 MB.
+    would take more than 256 MB. skl2onnx converts it as scikit-learn's (`fastmlp.onnx`).
 
     Parameters
     ----------

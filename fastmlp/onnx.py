@@ -25,6 +25,12 @@ def register() -> None:
     -----
     ``skl2onnx.to_onnx(estimator, X)`` raises ValueError for an activation that scikit-learn's estimators have not, for several
     different ones, and for ``loss="poisson"``.
+
+    Examples
+    --------
+    >>> import fastmlp.onnx
+    >>> fastmlp.onnx.register()  # doctest: +SKIP
+    >>> skl2onnx.to_onnx(classifier, X[:1], options={"zipmap": False})  # doctest: +SKIP
     """
     from skl2onnx import update_registered_converter
     from skl2onnx.common._registration import get_converter, get_shape_calculator
