@@ -16,7 +16,7 @@ import numpy as np
 from fastmlp import threads
 from fastmlp.kernels import plan as at
 from fastmlp.kernels import train as kernels
-from fastmlp.kernels.loss import CROSS_ENTROPY
+from fastmlp.kernels.loss import takes_labels
 from fastmlp.kernels.update import GAIN, HYPER
 from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import SGD
@@ -318,7 +318,7 @@ class Engine:
     def _admit(self, X: np.ndarray, y: np.ndarray, code: int, weighted: bool) -> None:
         """Say what is wrong with arrays that a kernel has refused; nothing, if it has not."""
         sizes = self._space.sizes
-        targets = (1 if code == CROSS_ENTROPY else sizes[-1]) + weighted
+        targets = (1 if takes_labels(code) else sizes[-1]) + weighted
         if X.shape[1] != sizes[0] or y.shape != (len(X), targets):
             raise ValueError(
                 f"X {X.shape} and y {y.shape} do not fit a network of sizes {sizes}, whose loss takes {targets} numbers a row"

@@ -6,6 +6,7 @@ from typing import Any
 import sklearn.neural_network as peers
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 
 from fastmlp.activations import ACTIVATIONS, CustomActivation
 from fastmlp.perceptron import Perceptron
@@ -23,7 +24,8 @@ class MLPClassifier(Perceptron, peers.MLPClassifier):
 
     With the same parameters, data and `random_state` it draws the same initial parameters and orders of the rows, makes the
     same steps, and reaches the same `coefs_` up to rounding. float32 data train in float32 (``lbfgs`` in float64), all
-    others in float64, and predictions come in that dtype. Sparse data are made dense.
+    others in float64, and predictions come in that dtype. Sparse data are made dense, by pieces of 64 MB, or a batch, if they
+    would take more than 256 MB. skl2onnx converts it as scikit-learn's (`fastmlp.onnx`).
 
     Parameters
     ----------
@@ -67,7 +69,8 @@ class MLPClassifier(Perceptron, peers.MLPClassifier):
         Evaluations of the loss at most, for ``lbfgs``.
     class_weight : dict, list of dict, "balanced" or None, default=None
         Weights of the classes, which multiply `sample_weight` in training, not in scores; ``balanced``:
-        ``n_samples / (n_classes * count)``. Lists are for multilabel data; ``balanced`` is not for `partial_fit`.
+        ``n_samples / (n_classes * count)`` over all of y. A dict may name classes that a batch has none of. Lists are for
+        multilabel data; ``balanced`` is not for `partial_fit`.
     dropout : float or list of float, default=0.0
         The share of each hidden layer's outputs that a step leaves out: one for all, or one each. Not for ``lbfgs``.
     callbacks : callback or list of these, default=None
@@ -169,13 +172,48 @@ class MLPClassifier(Perceptron, peers.MLPClassifier):
         Raises
         ------
         ValueError, TypeError
-            If parameters or data are out of range or do not fit together, or if the parameters found are not finite.
+            If parameters or data are out of range or do not fit together, or if the parameters found are not finite. After
+            any error the estimator is as it was before the call.
 
         Notes
         -----
         Ctrl-C ends ``sgd`` and ``adam`` with a warning, and keeps what was reached.
         """
-        self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
+        with self._all_or_nothing():
+            self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
+        return self
+
+    @available_if(lambda self: self._check_solver())
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> "MLPClassifier":
+        """Go on for an epoch over the data given, with the parameters of now.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Classes, not all of which need be among these.
+        sample_weight : array-like of shape (n_samples,), default=None
+        classes : array of shape (n_classes,), default=None
+            All classes, which the first call must be told.
+
+        Returns
+        -------
+        MLPClassifier
+
+        Raises
+        ------
+        AttributeError
+            If the solver is ``lbfgs``.
+        ValueError, TypeError
+            As for `fit`, and if `hidden_layer_sizes`, the features or the outputs are not those of the call before.
+
+        Notes
+        -----
+        Settings changed since the last call count from now on: also the optimiser's, which scikit-learn keeps.
+        """
+        options = {} if sample_weight is None else {"sample_weight": sample_weight}
+        with self._all_or_nothing(incremental=True):
+            super().partial_fit(X, y, classes=classes, **options)
         return self
 
 
@@ -184,7 +222,8 @@ class MLPRegressor(Perceptron, peers.MLPRegressor):
 
     With the same parameters, data and `random_state` it draws the same initial parameters and orders of the rows, makes the
     same steps, and reaches the same `coefs_` up to rounding. float32 data train in float32 (``lbfgs`` in float64), all
-    others in float64, and predictions come in that dtype. Sparse data are made dense.
+    others in float64, and predictions come in that dtype. Sparse data are made dense, by pieces of 64 MB, or a batch, if they
+    would take more than 256 MB. skl2onnx converts it as scikit-learn's (`fastmlp.onnx`).
 
     Parameters
     ----------
@@ -315,7 +354,8 @@ class MLPRegressor(Perceptron, peers.MLPRegressor):
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : array-like of shape (n_samples,), default=None
         X_val, y_val : array-likes, default=None
-            Validation data: scored after each epoch, and for `early_stopping` taken in place of a part of X and y.
+            Validation data, at least two rows: scored after each epoch, and for `early_stopping` taken in place of a part of
+            X and y.
 
         Returns
         -------
@@ -324,11 +364,40 @@ class MLPRegressor(Perceptron, peers.MLPRegressor):
         Raises
         ------
         ValueError, TypeError
-            If parameters or data are out of range or do not fit together, or if the parameters found are not finite.
+            If parameters or data are out of range or do not fit together, or if the parameters found are not finite. After
+            any error the estimator is as it was before the call.
 
         Notes
         -----
         Ctrl-C ends ``sgd`` and ``adam`` with a warning, and keeps what was reached.
         """
-        self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
+        with self._all_or_nothing():
+            self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
+        return self
+
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MLPRegressor":
+        """Go on for an epoch over the data given, or `max_iter` iterations of ``lbfgs``, with the parameters of now.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        MLPRegressor
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for `fit`, and if `hidden_layer_sizes`, `loss`, the features or the outputs are not those of the call before.
+
+        Notes
+        -----
+        Settings changed since the last call count from now on: also the optimiser's, which scikit-learn keeps.
+        """
+        options = {} if sample_weight is None else {"sample_weight": sample_weight}
+        with self._all_or_nothing(incremental=True):
+            super().partial_fit(X, y, **options)
         return self

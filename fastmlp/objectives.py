@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 
-from fastmlp.kernels.loss import CLIPPED_BCE
+from fastmlp.kernels.loss import CLIPPED_BCE, CLIPPED_CROSS_ENTROPY
 from fastmlp.losses import CustomLoss
 from fastmlp.model import Model
 from fastmlp.optimizer import Optimizer
@@ -97,7 +97,7 @@ def objective(output: str, outputs: int) -> Objective:
     if output == "identity":
         return Objective("identity", "mse", 2.0, outputs)
     if output == "softmax":
-        return Objective("softmax", "cross_entropy", 1.0)
+        return Objective("softmax", "cross_entropy", 1.0, code=CLIPPED_CROSS_ENTROPY)
     if output == "logistic":
         return Objective("sigmoid", "bce", 1.0 / outputs, code=CLIPPED_BCE)
     # Of the logarithm of what is predicted: there (p - y) has no 0 / 0.

@@ -1,31 +1,32 @@
 """How the estimators train: as scikit-learn's do, with an epoch or a gradient by the engine."""
 
-import copy
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.sparse import issparse
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
-from sklearn.utils import check_random_state, compute_sample_weight
-from sklearn.utils.multiclass import unique_labels
+from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight
 
 from fastmlp import threads, validation
+from fastmlp.arguments import Arguments
 from fastmlp.callbacks import hooks
-from fastmlp.coefficients import STOCHASTIC, Coefficients, dense, validate_data
+from fastmlp.coefficients import STOCHASTIC, blocks, dense, held, parts
 from fastmlp.engine import Job
 from fastmlp.objectives import objective
 from fastmlp.optimizers import SGD
 
 
-class Perceptron(Coefficients):
+class Perceptron(Arguments):
     """What both estimators do otherwise than scikit-learn's."""
 
     def _targets(self, y: np.ndarray, weights: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
@@ -50,25 +51,31 @@ class Perceptron(Coefficients):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         if incremental and isinstance(getattr(self, "class_weight", None), str):
             raise ValueError("class_weight 'balanced' is not supported for partial_fit: pass a dict of the classes' weights.")
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
         self._activations(len(hidden))
         drops = any(validation.dropout(self.dropout, len(hidden)))
         if drops and self.solver not in STOCHASTIC:
             raise ValueError(f"dropout needs a stochastic solver, got solver={self.solver!r}.")
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, y = self._validate_input(X, y, incremental, reset=first)
+        y = self._rows("y", y)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
-        y = y.reshape(len(y), -1)
         self.n_outputs_ = y.shape[1]
         self._random_state = check_random_state(self.random_state)
         held_out = self._held_out(X_val, y_val)
+        weights = self._weights(y, sample_weight)
+        layers = [X.shape[1], *hidden, self.n_outputs_]
         if first:
-            self._initialize(y, [X.shape[1], *hidden, self.n_outputs_], X.dtype)
+            self._initialize(y, layers, X.dtype)
+        else:
+            self._check_layers(layers)
         with threads.limit(self.n_threads):
             if self.solver in STOCHASTIC:
-                self._fit_stochastic(X, y, sample_weight, incremental, held_out)
+                self._fit_stochastic(X, y, sample_weight, weights, incremental, held_out)
             else:
-                self._fit_lbfgs(X, y, self._weights(y, sample_weight))
+                self._fit_lbfgs(X, y, weights)
         if not np.isfinite(self._model.params).all():
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be"
@@ -76,63 +83,31 @@ class Perceptron(Coefficients):
             )
         return self
 
-    def _held_out(self, X: Any, y: Any) -> tuple[Any, np.ndarray] | None:
-        """The validation data that came with the call."""
-        if X is None and y is None:
-            return None
-        if X is None or y is None:
-            given, lacks = ("y_val", "X_val") if X is None else ("X_val", "y_val")
-            raise ValueError(f"{given} is provided, but {lacks} was not provided.")
-        if self.solver not in STOCHASTIC:
-            raise ValueError(f"X_val and y_val need a stochastic solver, got solver={self.solver!r}.")
-        X, y = validate_data(
-            self,
-            X,
-            y,
-            accept_sparse=["csr", "csc"],
-            multi_output=True,
-            y_numeric=not is_classifier(self),
-            dtype=(np.float64, np.float32),
-            reset=False,
-        )
-        if is_classifier(self):
-            unknown = np.setdiff1d(unique_labels(y), self.classes_)
-            if len(unknown):
-                raise ValueError(f"`y_val` has classes not in `self.classes_`: {unknown}.")
-            y = self._label_binarizer.transform(y).astype(bool)
-        return X, y.reshape(len(y), -1)
-
-    def _weights(self, y: np.ndarray, sample_weight: np.ndarray | None) -> np.ndarray | None:
-        """The rows' weights, times those of their classes."""
-        class_weight = getattr(self, "class_weight", None)
-        if class_weight is None:
-            return sample_weight
-        weights = compute_sample_weight(class_weight, self._label_binarizer.inverse_transform(y))
-        return weights if sample_weight is None else weights * sample_weight
-
     def _loss_grad_lbfgs(
         self, packed: np.ndarray, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, *buffers: Any
     ) -> tuple[float, np.ndarray]:
         """scikit-learn's loss and its gradient, for the coefficients and then the intercepts in one vector."""
-        if not self._linked():
+        if not self._in_use():
             self._link(self._build(np.dtype(np.float64)))
         model = self._model
         goal = objective(self.out_activation_, self.n_outputs_)
         views = [*model.weights, *model.biases]
-        for view, part in zip(views, np.split(packed, np.cumsum([view.size for view in views])[:-1]), strict=True):
-            view[...] = part.reshape(view.shape)
-        X = dense(X, model.dtype)
-        flat = np.empty_like(model.params)
+        for view, values in zip(views, np.split(packed, np.cumsum([view.size for view in views])[:-1]), strict=True):
+            view[...] = values.reshape(view.shape)
+        weighted = sample_weight is not None
         Y = self._targets(y, sample_weight, model.dtype)
-        loss = model._engine.gradient(X, Y, goal.code_for(model), flat, flat, False, sample_weight is not None)
+        loss, flat, piece = 0.0, np.zeros_like(model.params), np.empty_like(model.params)
+        for part, rows, share in blocks(held(X, model.dtype), model.dtype, sample_weight):
+            loss += share * model._engine.gradient(rows, Y[part], goal.code_for(model), piece, piece, False, weighted)
+            flat += share * piece
         loss /= goal.scale
         flat *= goal.gain / goal.scale
-        decay = self.alpha / (len(X) if sample_weight is None else sample_weight.sum())
+        decay = self.alpha / (X.shape[0] if sample_weight is None else sample_weight.sum())
         slopes, offsets = model._engine.views(flat)
         for gradient, coef in zip(slopes, model.weights, strict=True):
             loss += 0.5 * decay * np.vdot(coef, coef)
             gradient += decay * coef
-        return loss, np.hstack([part.ravel() for part in (*slopes, *offsets)])
+        return loss, np.hstack([array.ravel() for array in (*slopes, *offsets)])
 
     def _fit_lbfgs(self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None) -> None:
         self._link(self._build(np.dtype(np.float64)))
@@ -152,7 +127,7 @@ class Perceptron(Coefficients):
         result = minimize(
             self._loss_grad_lbfgs,
             start,
-            args=(dense(X, self._model.dtype), y, sample_weight),
+            args=(held(X, self._model.dtype), y, sample_weight),
             method="L-BFGS-B",
             jac=True,
             callback=look if self.callbacks is not None else None,
@@ -173,35 +148,26 @@ class Perceptron(Coefficients):
         X: Any,
         y: np.ndarray,
         sample_weight: np.ndarray | None,
+        weights: np.ndarray | None,
         incremental: bool,
         held_out: tuple[Any, np.ndarray] | None,
     ) -> None:
-        if self.early_stopping and incremental:
-            raise ValueError("partial_fit does not support early_stopping=True")
         if not hasattr(self, "loss_curve_"):  # what there is comes from lbfgs
             self._start_curves()
         if not self.early_stopping and self.best_loss_ is None:  # or from a fit that stopped early
             self.best_loss_ = np.inf
         weight_val = None
         if self.early_stopping and held_out is None:
-            X, X_val, y, y_val, sample_weight, weight_val = self._split(X, y, sample_weight)
+            X, X_val, y, y_val, weights, weight_val = self._split(X, y, weights, sample_weight)
             held_out = X_val, y_val
-        if incremental and hasattr(self, "_optimizer"):
-            if not self._linked():
-                model = copy.deepcopy(self._model)  # its moments go on
-                self._copy_to(model)
-                self._link(model)
-        else:
-            self._optimizer = self._settings()
-            self._link(self._build())
+        self._start(incremental)
         model = self._model
         goal = objective(self.out_activation_, self.n_outputs_)
-        weights = self._weights(y, sample_weight)
         Y = self._targets(y, weights, model.dtype)
-        X = dense(X, model.dtype)
+        X = held(X, model.dtype)
         look = None if held_out is None else self._validation(*held_out, weight_val)
         best = model.params.copy() if self.early_stopping else None
-        samples = len(X)
+        samples = X.shape[0]
         order = np.arange(samples)
         job = Job(X, Y, goal.code_for(model), SGD(), self._batch(samples), order, weighted=weights is not None)
         job.dropout = int(self._random_state.randint(2**31)) if any(model.dropout) else 0
@@ -216,11 +182,10 @@ class Perceptron(Coefficients):
                 if rate != self._optimizer.learning_rate:
                     rate = self._optimizer.learning_rate
                     job.optimizer = goal.optimizer(self._optimizer, self.alpha)
-                losses = np.zeros(1)
-                model._engine.train(job, losses, lambda done: None)
+                loss = self._epoch(job)
                 self.n_iter_ += 1
                 self.t_ += samples
-                self.loss_ = losses.item() / goal.scale
+                self.loss_ = loss / goal.scale
                 self.loss_curve_.append(self.loss_)
                 if self.verbose:
                     print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
@@ -251,8 +216,50 @@ class Perceptron(Coefficients):
             warnings.warn("Training interrupted by user.", stacklevel=2)
         if best is not None:
             model.params[...] = best
+            if self.validation_scores_ and self.best_validation_score_ == -np.inf:
+                warnings.warn(
+                    "No epoch had finite predictions for the validation data; the parameters are those from before.",
+                    ConvergenceWarning,
+                    stacklevel=2,
+                )
         if logs:
             self._call("on_train_end", logs)
+
+    def _start(self, incremental: bool) -> None:
+        """Set up the model and the optimiser; those that there are go on in `partial_fit`, with the settings of now."""
+        settings = self._settings()
+        if not incremental or not hasattr(self, "_optimizer"):
+            self._optimizer = settings
+            self._link(self._build(dropout=self.dropout))
+            return
+        rate = [
+            getattr(settings, name, None) == getattr(self._optimizer, name, None)
+            for name in ("learning_rate_init", "lr_schedule")
+        ]
+        if type(settings) is type(self._optimizer) and all(rate):
+            settings.learning_rate = self._optimizer.learning_rate
+        else:
+            settings.iteration_ends(self.t_)
+        self._optimizer = settings
+        old = self._model
+        if not self._in_use() or old.dropout != validation.dropout(self.dropout, len(self.coefs_) - 1):
+            model = self._build(old.dtype, self.dropout)
+            if model.sizes == old.sizes:  # its moments go on
+                model._engine.restore(old._engine.save() | {"params": model.params})
+            self._link(model)
+
+    def _epoch(self, job: Job) -> float:
+        """Train for an epoch; its mean loss."""
+        result = 0.0
+        for part in parts(job.X, job.y.dtype, job.batch):
+            piece, losses = job, np.zeros(1)
+            if issparse(job.X):
+                assert job.order is not None
+                visited = job.order[part]
+                piece = replace(job, X=dense(job.X[visited], job.y.dtype), y=job.y[visited], order=None)
+            self._model._engine.train(piece, losses, lambda done: None)
+            result += losses.item() * (piece.X.shape[0] / job.X.shape[0])
+        return result
 
     def _settings(self) -> Any:
         """scikit-learn's optimiser without parameters: the settings, and the course of the learning rate."""
@@ -267,32 +274,34 @@ class Perceptron(Coefficients):
             return min(200, samples)
         if self.batch_size > samples:
             warnings.warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=2)
-        return int(min(self.batch_size, samples))
+        return int(np.clip(self.batch_size, 1, samples))
 
-    def _split(self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None) -> tuple[Any, ...]:
-        """X, y and the weights, each for training and for validation."""
-        arrays = (X, y) if sample_weight is None else (X, y, sample_weight)
+    def _split(self, X: Any, y: np.ndarray, weights: np.ndarray | None, sample_weight: np.ndarray | None) -> tuple[Any, ...]:
+        """X, y and weights, each for training and for validation; there `sample_weight` are the weights."""
+        arrays = [array for array in (X, y, weights, sample_weight) if array is not None]
         stratify = y if is_classifier(self) and self.n_outputs_ == 1 else None
-        parts = train_test_split(
+        X, X_val, y, y_val, *rest = train_test_split(
             *arrays, random_state=self._random_state, test_size=self.validation_fraction, stratify=stratify
         )
-        if parts[1].shape[0] < 2:
+        if X_val.shape[0] < 2:
             raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
-        return tuple(parts) if sample_weight is not None else (*parts, None, None)
+        return X, X_val, y, y_val, None if weights is None else rest[0], None if sample_weight is None else rest[-1]
 
     def _validation(self, X: Any, y: np.ndarray, weights: np.ndarray | None) -> Callable[[], tuple[float, float]]:
         """What tells the loss and the score on validation data."""
         model, goal = self._model, objective(self.out_activation_, self.n_outputs_)
-        X = dense(X, model.dtype)
+        X = held(X, model.dtype)
         Y = self._targets(y, weights, model.dtype)
         out = np.empty(y.shape, model.dtype)
         if self.validation_scores_ is None:
             self.validation_scores_, self.best_validation_score_ = [], -np.inf
 
         def look() -> tuple[float, float]:
-            loss = model._engine.loss(X, Y, goal.code_for(model), weights is not None) / goal.scale
-            model._engine.predict(X, out)
-            return loss, self._rate(out, y, weights)
+            loss = 0.0
+            for part, rows, share in blocks(X, model.dtype, weights):
+                loss += share * model._engine.loss(rows, Y[part], goal.code_for(model), weights is not None)
+                model._engine.predict(rows, out[part])
+            return loss / goal.scale, self._rate(out, y, weights)
 
         return look
 

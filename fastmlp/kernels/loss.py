@@ -1,6 +1,6 @@
 """Losses: their value summed over a block of rows, and the gradient that starts the backward pass.
 
-`bce`, `clipped_bce` and `cross_entropy` read the output layer's pre-activations z and write the gradient with respect to z:
+`bce`, `cross_entropy` and their clipped kinds read the output layer's pre-activations z and write the gradient by z:
 sigmoid and softmax are part of them, which is faster and cannot overflow. The others read the outputs p and write the gradient
 with respect to p. `scale` is what each number's gradient is multiplied by: 1 / (rows * outputs) for a mean over all of them.
 """
@@ -22,9 +22,9 @@ from fastmlp.kernels.tile import VECTOR_BYTES, lanes, load, load_square, splat, 
 Tile = Any
 
 BCE, CROSS_ENTROPY, CROSS_ENTROPY_ROWS, MSE, MAE, HUBER = range(6)
-CLIPPED_BCE = -1  # scikit-learn's
-NAN = float("nan")
+CLIPPED_BCE, CLIPPED_CROSS_ENTROPY = -1, -2  # scikit-learn's
 EPSILON_32, EPSILON_64 = (2.0**-23,), (2.0**-52,)
+INFINITY, NAN = float("inf"), float("nan")
 
 # Numbers are summed in the kernel's dtype over this many registers, and in float64 beyond: a float32 sum of 10,000 rows
 # would lose four of its seven digits' last.
@@ -41,13 +41,15 @@ def from_logits(code: int) -> bool:
 @inlined
 def is_cross_entropy(code: int) -> bool:
     """Whether the loss is a mean over rows, not over rows times outputs."""
-    return code == CROSS_ENTROPY or code == CROSS_ENTROPY_ROWS
+    return code == CROSS_ENTROPY or code == CROSS_ENTROPY_ROWS or code == CLIPPED_CROSS_ENTROPY
 
 
-@inlined
-def is_labelled(code: int) -> bool:
+def takes_labels(code: int) -> bool:
     """Whether a row's target is the number of its class."""
-    return code == CROSS_ENTROPY
+    return code == CROSS_ENTROPY or code == CLIPPED_CROSS_ENTROPY
+
+
+is_labelled = inlined(takes_labels)  # for the kernels
 
 
 def _elementwise(name: str, value: Callable[[Tile, Tile], Tile], slope: Callable[[Tile, Tile], Tile]) -> Callable[..., Any]:
@@ -156,7 +158,7 @@ def _clipped_bce(z: Tile, y: Tile) -> Tile:
     p = sigmoid(z)
     q = where(y > 0.5, p, 1.0 - p)
     least = horner(q, EPSILON_32, EPSILON_64)
-    return 0.0 - log_normal(where(q < least, least, q))
+    return 0.0 - log_normal(minimum(maximum(q, least), 1.0 - least))
 
 
 @inlined
@@ -199,11 +201,13 @@ def cross_entropy(z: Pointer, labels: Pointer, d: Pointer, rows: Int, columns: I
 
 
 @kernel
-def cross_entropy_columns(z: Pointer, labels: Pointer, d: Pointer, rows: Int, columns: Int, scale: Double) -> Double:
+def cross_entropy_columns(
+    z: Pointer, labels: Pointer, d: Pointer, rows: Int, columns: Int, scale: Double, least: Double, most: Double
+) -> Double:
     """`cross_entropy` for at most two registers of classes: as many rows at a time as a register has lanes, a row a lane.
 
     Then a maximum or a sum over the classes crosses no lanes, and one logarithm serves all rows: 200 rows of 10 take a fifth
-    of the time. z is read and d written up to a whole number of registers of rows.
+    of the time. z is read and d written up to a whole number of registers of rows. Each row's loss is clipped to [least, most].
     """
     step = lanes(z)
     square = local(z, SQUARES)
@@ -231,7 +235,8 @@ def cross_entropy_columns(z: Pointer, labels: Pointer, d: Pointer, rows: Int, co
                 store(where(label == j, slope - scale, slope), square + j * step, 0, None)
             for j in range(0, columns, step):
                 store(transposed(load_square(square + j * step, step, None)), d + (i * columns + j), columns, columns - j)
-            sums = sums + where(first_columns(sums, rows - i), log_normal(mass) - picked, 0.0)
+            loss = minimum(maximum(log_normal(mass) - picked, least), most)
+            sums = sums + where(first_columns(sums, rows - i), loss, 0.0)
         result += total(sums)
     return result
 
@@ -266,6 +271,20 @@ def cross_entropy_rows(z: Pointer, y: Pointer, d: Pointer, rows: Int, columns: I
 
 
 @kernel
+def clipped_cross_entropy(z: Pointer, labels: Pointer, d: Pointer, rows: Int, columns: Int, scale: Double) -> Double:
+    """`cross_entropy` with the labels' probabilities clipped to [epsilon, 1 - epsilon]; its gradient is that of the others."""
+    epsilon = horner(splat(z, 0.0, 1, 1), EPSILON_32, EPSILON_64)
+    least, most = largest(0.0 - log(1.0 - epsilon)), largest(0.0 - log(epsilon))
+    if columns <= 2 * lanes(z) and rows > 1:
+        return cross_entropy_columns(z, labels, d, rows, columns, scale, least, most)
+    result = 0.0
+    for i in range(rows):
+        loss = cross_entropy(z + i * columns, labels + i, d + i * columns, 1, columns, scale)
+        result += least if loss < least else most if loss > most else loss  # NaN stays
+    return result
+
+
+@kernel
 def evaluate(code: Int, p: Pointer, y: Pointer, d: Pointer, rows: Int, columns: Int, scale: Double) -> Double:
     """The loss named by `code`, summed, with its gradient times `scale` in d."""
     count = rows * columns
@@ -274,9 +293,11 @@ def evaluate(code: Int, p: Pointer, y: Pointer, d: Pointer, rows: Int, columns: 
     if code == CLIPPED_BCE:
         return clipped_bce(p, y, d, count, scale)
     if code == CROSS_ENTROPY and columns <= 2 * lanes(p) and rows > 1:
-        return cross_entropy_columns(p, y, d, rows, columns, scale)
+        return cross_entropy_columns(p, y, d, rows, columns, scale, -INFINITY, INFINITY)
     if code == CROSS_ENTROPY:
         return cross_entropy(p, y, d, rows, columns, scale)
+    if code == CLIPPED_CROSS_ENTROPY:
+        return clipped_cross_entropy(p, y, d, rows, columns, scale)
     if code == CROSS_ENTROPY_ROWS:
         return cross_entropy_rows(p, y, d, rows, columns, scale)
     if code == MSE:
