@@ -59,8 +59,8 @@ CASES: dict[str, tuple[list[str], list[str], dict[str, str], float | None]] = {
     "a container without one": (
         ["0::/docker/17/worker"],
         [V2.format(root="/docker/17")],
-        {"sys/fs/cgroup/cpu.max": "200000 100000\n", "sys/fs/cgroup/worker/cpu.max": "max 100000\n"},
-        2.0,
+        {"sys/fs/cgroup/cpu.max": "200000 100000\n", "sys/fs/cgroup/worker/cpu.max": "150000 100000\n"},
+        1.5,
     ),
     "a group out of sight": (
         ["0::/../other"],
