@@ -44,6 +44,7 @@ caller = make(helper)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache."""
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cache, "_own", lambda: Path(os.devnull))  # no other place
     _look_anew(monkeypatch)
     found = cache.cache_folder()
     assert found is not None
@@ -98,7 +99,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda whole: b"",
     "cut": lambda whole: whole[: len(whole) // 2],
     "zeros": lambda whole: bytes(len(whole)),
-    "a bit": lambda whole: whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:],
+    "a bit": lambda whole: whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:],
     "garbage": lambda whole: b"\x80\x05." * 99,
     "a pickle of nothing": lambda whole: _signed(pickle.dumps(None)),
     "a pickle of other things": lambda whole: _signed(pickle.dumps((pickle.loads(whole[32:])[0], (1, 2, 3)))),
@@ -223,6 +224,7 @@ def test_generous_umask_is_no_hindrance(tmp_path: Path, monkeypatch: pytest.Monk
     try:
         assert not _hit()
         assert _hit()
+        assert cache.cache_folder() == tmp_path / "new" / "fastmlp" / package_key()
     finally:
         os.umask(before)
 
