@@ -94,7 +94,7 @@ def _report(pipe: Any, threads: int, function: Callable[..., str], arguments: tu
         pipe.send(repr(error))
 
 
-def in_child(method: str, function: Callable[..., str], *arguments: Any, limit: float = 40) -> str:
+def in_child(method: str, function: Callable[..., str], *arguments: Any, limit: float = 15) -> str:
     """A function's result in a child process, or what it raised or how it ended there."""
     context: Any = multiprocessing.get_context(method)
     mine, its = context.Pipe(duplex=False)
@@ -115,3 +115,7 @@ def fitted(one: fastmlp.Model) -> str:
     """Whether a model can be trained and its weights are numbers."""
     fit(one)
     return "done" if np.isfinite(one.params).all() else "broken"
+
+
+def trained_and_predicted(one: fastmlp.Model) -> str:
+    return trained() + predicted(one)

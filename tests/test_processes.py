@@ -98,52 +98,73 @@ def test_32_threads(threads: int, wanted: tuple[str, str]) -> None:
 
 
 @pytest.mark.slow
-@both
-def test_32_threads_compile_at_once(threads: int, wanted: tuple[str, str], tmp_path: Path) -> None:
+def test_32_threads_compile_at_once(wanted: tuple[str, str], tmp_path: Path) -> None:
     one, many = wanted
-    assert run(THREADS, threads, limit=120, NUMBA_CACHE_DIR=str(tmp_path)) == [one, many, many[16:], "True"]
+    assert run(THREADS, 2, limit=120, NUMBA_CACHE_DIR=str(tmp_path)) == [one, many, many[16:], "True"]
 
 
-# In a child the right bits, or a word about why not; the fork of a process with threads is said by Python 3.12 and later.
+# The fork of a process with threads is said by Python 3.12 and later. A busy model's thread is in the middle of a call.
 CHILDREN = """
-import sys, warnings, fastmlp
+import sys, threading, warnings, fastmlp
 from process_work import *
 if __name__ == "__main__":
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     method, threads = sys.argv[1], int(sys.argv[2])
     fastmlp.set_num_threads(threads)
-    print("before", in_child(method, trained))
-    one = model()
+    if method == "fork":  # the others take nothing over from their parent
+        print(in_child(method, trained))
+    one, busy = model(), model()
     fit(one)
-    print("after", in_child(method, trained))
-    print("its model", in_child(method, predicted, one))
-    with training(model()):
-        print("meanwhile", in_child(method, trained))
-        print("its model meanwhile", in_child(method, predicted, one))
-    busy = model()
     with training(busy):
-        print("busy model", in_child(method, fitted, busy))
-    print("at last", trained())
+        print(in_child(method, trained_and_predicted, one))
+        print(in_child(method, fitted, busy))
+    print(trained())
 """
 
 
 @pytest.mark.slow
 @posix
-@both
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(("method", "threads"), [("fork", 1), ("fork", 2), ("spawn", 2), ("forkserver", 2)])
 def test_children(method: str, threads: int, wanted: tuple[str, str]) -> None:
     one, _ = wanted
-    *others, busy, last = run(CHILDREN, method, threads)
-    assert others == [
-        f"before {one}",
-        f"after {one}",
-        f"its model {one[16:]}",
-        f"meanwhile {one}",
-        f"its model meanwhile {one[16:]}",
-    ]
-    # Its parent's thread was in the middle of a call of this model: it cannot be used, or is that of a completed step.
-    assert re.fullmatch(r"busy model (done|RuntimeError\(.*fork.*)", busy)
-    assert last == f"at last {one}"
+    *before, meanwhile, busy, last = run(CHILDREN, method, threads)
+    assert before == ([one] if method == "fork" else [])
+    assert (meanwhile, last) == (one + one[16:], one)
+    assert busy == "done" or re.fullmatch(r"RuntimeError\(.*fork.*\)", busy)
+
+
+FORKS = """
+import os, signal, sys, threading, time, warnings, fastmlp
+from process_work import *
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+fastmlp.set_num_threads(int(sys.argv[1]))
+first = threading.Thread(target=trained)
+first.start()
+children = []
+for _ in range(10):
+    time.sleep(0.005)
+    mine, its = os.pipe()
+    child = os.fork()
+    if not child:
+        signal.alarm(20)  # ends what hangs
+        try:
+            os.write(its, trained().encode())
+        except BaseException as error:
+            os.write(its, repr(error).encode())
+        finally:
+            os._exit(0)
+    os.close(its)
+    children.append((child, mine))
+first.join()
+print(*{os.read(mine, 1000).decode() or "hangs" for _, mine in children})
+"""
+
+
+@posix
+@both
+def test_forks_while_another_thread_makes_the_first_call(threads: int, wanted: tuple[str, str]) -> None:
+    """Whose imports, loaded code and locks a child would find half done."""
+    assert run(FORKS, threads) == [wanted[0]]
 
 
 LIBRARIES = {
@@ -180,9 +201,9 @@ LIBRARIES = {
         from concurrent.futures import ProcessPoolExecutor
         async def main():
             loop = asyncio.get_running_loop()
-            in_threads = [loop.run_in_executor(None, trained) for _ in range(8)]
             with ProcessPoolExecutor(2) as pool:
                 in_processes = [loop.run_in_executor(pool, trained) for _ in range(4)]
+                in_threads = [loop.run_in_executor(None, trained) for _ in range(8)]
                 print(*set(await asyncio.gather(*in_threads, *in_processes)))
                 one = model()
                 await asyncio.to_thread(fit, one)
@@ -194,6 +215,11 @@ LIBRARIES = {
         import gevent
         from gevent.pool import Pool
         print(*set(Pool(4).map(lambda _: trained(), range(4))))
+        long = [model(), model()]
+        for threads, one in enumerate(long, 1):
+            fastmlp.set_num_threads(threads)
+            fit(one, 60)
+        assert bits(long[0].params) == bits(long[1].params)
         one = model(); fit(one)
         pool = gevent.get_hub().threadpool
         print(*set([predicted(one), *pool.map(lambda _: predicted(one), range(4))]))
@@ -201,16 +227,15 @@ LIBRARIES = {
 }
 
 
-@both
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_libraries(library: str, threads: int, wanted: tuple[str, str]) -> None:
+def test_libraries(library: str, wanted: tuple[str, str]) -> None:
     one, _ = wanted
     first = "from gevent import monkey; monkey.patch_all()\n" if library == "gevent" else ""
     lines = [line[8:] for line in LIBRARIES[library].strip("\n").splitlines()]
     body = "\n".join("    " + line for line in lines)
     start = "import warnings, fastmlp\nfrom process_work import *\nif __name__ == '__main__':\n"
     start += "    warnings.filterwarnings('ignore', 'This process .* is multi-threaded', DeprecationWarning)\n"
-    assert run(first + start + body, limit=60, FASTMLP_NUM_THREADS=str(threads)) == [one, one[16:]]
+    assert run(first + start + body, limit=60, FASTMLP_NUM_THREADS="2") == [one, one[16:]]
 
 
 SMALL_STACKS = """
@@ -236,29 +261,30 @@ def test_small_stacks(threads: int, wanted: tuple[str, str]) -> None:
 
 @pytest.mark.slow
 def test_compilation_in_a_small_stack(wanted: tuple[str, str], tmp_path: Path) -> None:
-    assert run(SMALL_STACKS, 1, limit=120, NUMBA_CACHE_DIR=str(tmp_path)) == [wanted[0], "done"]
+    assert run(SMALL_STACKS, 2, limit=120, NUMBA_CACHE_DIR=str(tmp_path)) == [wanted[0], "done"]
 
 
-# A short, a long and a watched training, and one that compiles or loads, are under way when the process ends.
+# A short, a long and a watched training, or the first calls of all, are under way when the process ends.
 AT_EXIT = """
 import sys, threading, time, fastmlp
 from process_work import *
 fastmlp.set_num_threads(int(sys.argv[1]))
-def for_ever():
+def for_ever(epochs, watched):
     one = model()
     while True:
-        fit(one, 1) if sys.argv[2] == "short" else fit(one, 10**9, validation_split=0.2 if sys.argv[2] == "watched" else 0.0)
-if sys.argv[2] != "first":
+        fit(one, epochs, validation_split=0.2 * watched)
+first = sys.argv[2] == "first call"
+if not first:
     trained()
-for _ in range(2):
-    threading.Thread(target=for_ever, daemon=True).start()
-time.sleep(0.0 if sys.argv[2] == "first" else 0.3)
+for epochs, watched in ((1, False), (10**9, False), (10**9, True)):
+    threading.Thread(target=for_ever, args=(epochs, watched), daemon=True).start()
+time.sleep(0.02 if first else 0.5)
 print(time.monotonic())
 """
 
 
 @both
-@pytest.mark.parametrize("kind", ["short", "long", "watched", "first"])
+@pytest.mark.parametrize("kind", ["first call", "later"])
 def test_daemon_threads_at_exit(kind: str, threads: int) -> None:
     (left,) = run(AT_EXIT, threads, kind, limit=30)
     assert time.monotonic() - float(left) < 5
@@ -279,7 +305,7 @@ def application(environ, start_response):
 
 
 def _get(port: int, path: str) -> str:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
     try:
         connection.request("GET", path)
         return connection.getresponse().read().decode()
@@ -319,5 +345,5 @@ def test_gunicorn(kind: str, preload: bool, wanted: tuple[str, str], tmp_path: P
             answers += pool.map(lambda path: _get(port, path), ["/predict", "/fit"] * 6)
     finally:
         server.send_signal(signal.SIGTERM)
-        _ended(server, 20)
-    assert {answer.split()[0] for answer in answers} == {one[16:], one}
+        said = _ended(server, 20)
+    assert {answer.split()[0] for answer in answers} == {one[16:], one}, said
