@@ -226,8 +226,10 @@ LIBRARIES = {
     """,
 }
 
+SLOW = ("loky", "dask")  # to start
 
-@pytest.mark.parametrize("library", LIBRARIES)
+
+@pytest.mark.parametrize("library", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in LIBRARIES])
 def test_libraries(library: str, wanted: tuple[str, str]) -> None:
     one, _ = wanted
     first = "from gevent import monkey; monkey.patch_all()\n" if library == "gevent" else ""
@@ -318,7 +320,6 @@ def _get(port: int, path: str) -> str:
 @pytest.mark.parametrize("preload", [False, True], ids=["", "preload"])
 @pytest.mark.parametrize("kind", ["sync", "gthread", "gevent"])
 def test_gunicorn(kind: str, preload: bool, wanted: tuple[str, str], tmp_path: Path) -> None:
-    pytest.importorskip("gunicorn")
     one, _ = wanted
     (tmp_path / "served.py").write_text(SERVER)
     with socket.create_server(("127.0.0.1", 0)) as listener:
