@@ -7,6 +7,7 @@ from fastmlp.activations import CustomActivation
 from fastmlp.callbacks import Callback, EarlyStopping
 from fastmlp.epochs import DivergenceError
 from fastmlp.history import History
+from fastmlp.kernels.cache import CacheWarning
 from fastmlp.lbfgs import LBFGS
 from fastmlp.losses import CustomLoss
 from fastmlp.model import Gradients, Model
@@ -26,6 +27,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "CacheWarning",
     "Callback",
     "CustomActivation",
     "CustomLoss",

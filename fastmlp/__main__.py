@@ -49,7 +49,7 @@ def main() -> None:
     """Print the notebook's losses, then the comparison."""
     X, y, _, _ = data()
     folder = cache_folder()
-    compiled = folder is not None and any(folder.glob("*.nbi"))
+    compiled = folder is not None and any(folder.glob("*.nbc"))
 
     started = time.perf_counter()
     first = model()

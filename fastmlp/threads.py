@@ -1,12 +1,11 @@
 """How many threads train."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
 
 from fastmlp import validation
+from fastmlp.cores import threads_from_environment, usable_cores
 from fastmlp.kernels.interpreted import INTERPRETED
 
 # Multiply-adds in a step below which a second thread does not pay: some 20 us of work against four meetings and colder caches.
@@ -19,23 +18,6 @@ THREAD_ROWS = 64
 
 _chosen: int | None = None
 _limit: ContextVar[int | None] = ContextVar("limit", default=None)
-
-
-@lru_cache(maxsize=1)
-def _quota() -> int | None:
-    """The cores' worth of time that a container has; read once, not in every call."""
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-        return None if quota == "max" else max(int(quota) // int(period), 1)
-    except (OSError, ValueError):
-        return None
-
-
-def _usable_cores() -> int:
-    """The cores that this process may run on, and no more than its share of the machine's time."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _quota() or cores)
 
 
 def get_num_threads() -> int:
@@ -56,12 +38,7 @@ def get_num_threads() -> int:
     chosen = _limit.get() or _chosen
     if chosen is not None:
         return chosen
-    cores = _usable_cores()
-    for name in ("FASTMLP_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        value = os.environ.get(name, "").strip()
-        if value.isascii() and value.isdigit() and int(value) > 0:
-            return min(int(value), cores)
-    return cores
+    return min(threads_from_environment() or usable_cores(), usable_cores())
 
 
 def set_num_threads(n: int | None) -> None:

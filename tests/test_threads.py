@@ -124,7 +124,7 @@ def test_threads_do_share(all_share: None, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_number_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "_usable_cores", lambda: 8)
+    monkeypatch.setattr(threads, "usable_cores", lambda: 8)
     for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "FASTMLP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     assert fastmlp.get_num_threads() == 8

@@ -23,7 +23,7 @@ from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
 from fastmlp.kernels import native
-from fastmlp.kernels.cache import PackageCache, cache_folder
+from fastmlp.kernels.cache import PackageCache
 from fastmlp.kernels.interpreted import INTERPRETED, quiet
 from fastmlp.kernels.pointer import WORD, PointerType
 
@@ -88,8 +88,7 @@ def entry(function: F) -> F:
 
 def _cached(function: Callable[..., Any], **options: bool) -> Any:
     dispatcher = njit(**POLICY, **options)(function)
-    if cache_folder() is not None:
-        dispatcher._cache = PackageCache(function)
+    dispatcher._cache = PackageCache(function)
     return dispatcher
 
 

@@ -440,11 +440,16 @@ def begin(resolve: Callable[[int, int], None]) -> None:
     if hasattr(os, "register_at_fork"):
         hold, let_go, forget = (_function(f"fastmlp_{name}") for name in ("hold", "let_go", "forget"))
 
+        def before() -> None:
+            import numpy.ma  # noqa: F401  # as Numba does at a thread's first call: a child would wait for that import to end
+
+            hold()
+
         def in_child() -> None:
             let_go()
             forget()
 
-        os.register_at_fork(before=hold, after_in_parent=let_go, after_in_child=in_child)
+        os.register_at_fork(before=before, after_in_parent=let_go, after_in_child=in_child)
 
 
 def _at(function: Any) -> int:
