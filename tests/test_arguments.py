@@ -431,6 +431,8 @@ def public() -> Iterator[tuple[str, Any]]:
                 continue
             if prefix and getattr(found, "__module__", None) != module.__name__:
                 continue
+            if inspect.isclass(found) and issubclass(found, Warning):
+                continue
             yield prefix + name, found
             for method in vars(found) if inspect.isclass(found) else ():
                 if not method.startswith("_") and callable(getattr(found, method)) and method not in PROTOCOL:
