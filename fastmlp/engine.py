@@ -21,7 +21,7 @@ from fastmlp.kernels.update import GAIN, HYPER
 from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import SGD
 from fastmlp.turn import Turn
-from fastmlp.workspace import Workspace, aligned
+from fastmlp.workspace import Layout, Workspace, aligned
 
 # Work of the first compiled call of a training, and of each of a prediction, in multiply-adds: some hundredths of a second. The
 # next calls of a training take about CALL_SECONDS: signals and printing get their turn in between. A step's own overhead, and
@@ -198,7 +198,9 @@ class Engine:
         rates = NO_RATES if job.rates is None else job.rates
         buffer = self._scratch.take(layout.size) if layout.own is None else layout.own
         data = layout.plan, self._hyper, self._store, memory.moments, buffer, job.X, job.y, order, state, losses, rates
-        count = CALL_TURN * shares // (work + STEP_COST + UPDATE_COST * space.parameters) + 1
+        whole = space.grouped(job.batch) or layout.plan[at.NARROW]
+        blocks = 1 if whole else -(-job.batch // int(layout.plan[at.BLOCK]))  # of a step, which a call may end behind
+        count = CALL_TURN * shares * blocks // (work + STEP_COST + UPDATE_COST * space.parameters) + 1
         if not kernels.train(*data, count, shares):
             self._admit(job.X, job.y, job.code, job.weighted)
             raise ValueError(f"order {order.shape} and rates {rates.shape} do not fit {len(job.X)} rows and {steps} steps")
@@ -233,8 +235,7 @@ class Engine:
         space, rows = self._space, len(X)
         space.reserve(rows)
         layout = space.layout
-        block = int(layout.plan[at.BLOCK])
-        piece = max(CALL_TURN // space.parameters // block, 1) * block
+        piece = self._piece(layout)
         work = self._scratch.take(layout.size) if layout.own is None else layout.own
         well = len(out) == rows
         for start in range(0, rows, piece):
@@ -244,13 +245,20 @@ class Engine:
             self._scratch.give(work)
         return well
 
+    def _piece(self, layout: Layout) -> int:
+        """Rows of a call of `predict` and `loss`, in whole blocks: some hundredths of a second."""
+        block = int(layout.plan[at.BLOCK])
+        return max(CALL_TURN // self._space.parameters // block, 1) * block
+
     def loss(self, X: np.ndarray, y: np.ndarray, code: int, weighted: bool = False) -> float:
         """The mean loss over all rows."""
         with self._turn:
             self._prepare(code, len(X), y.shape[1], weighted)
             layout = self._space.layout
             work = self._scratch.take(layout.size) if layout.own is None else layout.own
-            loss = kernels.evaluate_loss(layout.plan, self.params, work, X, y)
+            piece, loss = self._piece(layout), 0.0
+            for start in range(0, len(X), piece):
+                loss = kernels.evaluate_loss(layout.plan, self.params, work, X, y, start, min(start + piece, len(X)), loss)
             if layout.own is None:
                 self._scratch.give(work)
         if loss != loss:
@@ -277,7 +285,11 @@ class Engine:
                 self._hyper[GAIN] = 1
             layout, state = self._space.layout, self._memory.state
             work = self._scratch.take(layout.size) if layout.own is None else layout.own
-            loss = kernels.evaluate_gradient(layout.plan, self._hyper, self.params, work, X, y, state, flat, dx, int(inputs))
+            given = layout.plan, self._hyper, self.params, work, X, y, state, flat, dx, int(inputs)
+            state[at.WITHIN], count = 0, CALL_TURN // (3 * int(layout.plan[at.BLOCK]) * self._space.parameters) + 1
+            loss = kernels.evaluate_gradient(*given, count)
+            while state[at.WITHIN]:
+                loss = kernels.evaluate_gradient(*given, count)
             if layout.own is None:
                 self._scratch.give(work)
         if loss != loss:

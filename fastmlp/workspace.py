@@ -188,7 +188,7 @@ class Workspace:
     def reserve(self, rows: int, narrow: bool = False, threads: int = 1) -> None:
         """Make room for batches of up to `rows` rows; the narrow path packs whole batches, the other takes them by blocks."""
         now = self.layout
-        grouped = not narrow and self._grouped(rows)
+        grouped = not narrow and self.grouped(rows)
         if rows <= now.capacity and not narrow and not grouped and threads <= now.threads:
             return
         block = min(rows, int(now.plan[at.BLOCK]))
@@ -253,10 +253,10 @@ class Workspace:
         """The layout of no rows: the next call finds out anew what it needs."""
         self.layout = Layout(self.layout.plan)
 
-    def _grouped(self, rows: int) -> bool:
+    def grouped(self, rows: int) -> bool:
         """Whether groups of so many rows have gradients of their own."""
         return self._may_group and rows >= GROUPED_ROWS
 
     def partials(self, rows: int) -> int:
         """How many partial losses a batch of `rows` rows has at a time: a block's, or its own."""
-        return max(self.layout.capacity, rows if self._grouped(rows) else 0) // CHUNK + 1
+        return max(self.layout.capacity, rows if self.grouped(rows) else 0) // CHUNK + 1

@@ -233,6 +233,27 @@ def test_a_handlers_exception_ends_a_fit_as_itself(kind: type[BaseException], co
         fastmlp.set_num_threads(None)
 
 
+@pytest.mark.skipif(INTERPRETED or not hasattr(signal, "SIGALRM"), reason="needs compiled code and such a signal")
+@pytest.mark.parametrize("name", ["fit", "step", "loss", "gradient", "predict"])
+def test_a_call_of_seconds_ends_soon(name: str) -> None:
+    """One step, or one forward pass, over many rows."""
+    X, y = np.ones((50_000, 300)), np.zeros((50_000, 10))
+    model = fastmlp.Model([300, 600, 400, 10], "tanh", rng=0)
+    call = {
+        "fit": lambda: model.fit(X, y),
+        "step": lambda: model.step(X, y),
+        "loss": lambda: model.loss(X, y),
+        "gradient": lambda: model.gradient(X, y),
+        "predict": lambda: model.predict(X),
+    }[name]
+    model.fit(X[:1000], y[:1000])
+    model.gradient(X[:1000], y[:1000])
+    model.predict(X[:1000])
+    before = model.params.copy()
+    assert _interrupted(call, OutOfTimeError, 0.2) < 1
+    np.testing.assert_array_equal(model.params, before)
+
+
 COLD = """
 import os, signal, sys, threading, time
 import numpy as np

@@ -8,6 +8,7 @@ import pytest
 
 import fastmlp
 from fastmlp import engine, threads
+from fastmlp.kernels import plan as at
 from fastmlp.kernels import train as kernels
 from fastmlp.kernels.interpreted import INTERPRETED
 
@@ -121,6 +122,56 @@ def test_threads_do_share(all_share: None, monkeypatch: pytest.MonkeyPatch) -> N
     other, _ = _trained("strips", 3, "float32", fastmlp.SGD(0.01))
     assert seen == [(1, 3)] * 8
     np.testing.assert_array_equal(other.params, model.params)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="without compiled code there is one thread")
+@pytest.mark.parametrize("net", NETS)
+def test_a_call_may_end_behind_any_block(net: str, dtype: Any, all_share: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for optimizer in (fastmlp.Nadam(1e-3), fastmlp.SGD(0.05, **WHOLE)):
+        model, losses = _trained(net, 1, str(dtype), optimizer)
+        sizes, _, loss, rows, _ = NETS[net]
+        X = np.random.default_rng(2).standard_normal((rows, sizes[0]))
+        y = np.zeros(rows, int) if loss in ("bce", "cross_entropy") else np.zeros((rows, sizes[-1]))
+        want = model.loss(X, y), model.gradient(X, y)[1], model.predict(X)
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "CALL_TURN", 0)
+            patch.setattr(engine, "CALL_SECONDS", 0)
+            for count in (1, 2, 3):
+                other, others = _trained(net, count, str(dtype), optimizer)
+                np.testing.assert_array_equal(other.params, model.params)
+                assert others == losses
+            assert other.loss(X, y) == want[0]
+            np.testing.assert_array_equal(other.gradient(X, y)[1], want[1])
+            np.testing.assert_array_equal(other.predict(X), want[2])
+
+
+@pytest.mark.skipif(INTERPRETED, reason="without compiled code there is one thread")
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_step_that_is_left_in_the_middle_has_not_been(count: int, all_share: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((1500, 7)), rng.standard_normal((1500, 2))
+    fastmlp.set_num_threads(count)
+    models = [fastmlp.Model([7, 150, 160, 2], "gelu", rng=0) for _ in range(2)]
+    for model in models:
+        model.fit(X, y, 2, optimizer=fastmlp.Nadam(1e-3))
+    monkeypatch.setattr(engine, "CALL_TURN", 0)
+    monkeypatch.setattr(engine, "CALL_SECONDS", 0)
+    calls = []
+
+    def leave(done: int) -> None:
+        calls.append(int(model._engine._memory.state[at.WITHIN]))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    model, other = models
+    job = engine.Job(X, y, model._code, fastmlp.Nadam(1e-3), 1500)
+    with pytest.raises(KeyboardInterrupt):
+        model._engine.train(job, np.zeros(3), leave)
+    assert calls == [256, 512, 768]
+    np.testing.assert_array_equal(model.params, other.params)
+    for model in models:
+        model.fit(X, y, 2, optimizer=fastmlp.Nadam(1e-3))
+    np.testing.assert_array_equal(models[0].params, models[1].params)
 
 
 def test_number_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,13 +18,13 @@ def begin(plan: Any, params: Any, order: Any, state: Any) -> int:
         return 0
     if plan[SHUFFLE] == REORDER and state[CURSOR] == 0:
         shuffle(params, order, state, plan[SAMPLES])
-    state[STEP] = state[STEP] + 1
     return min(plan[BATCH], plan[SAMPLES] - state[CURSOR])
 
 
 @inlined
 def end(plan: Any, state: Any, losses: Any, rows: int, loss: float) -> None:
-    """Count the step's mean loss and go on to the next batch; losses[e] becomes the mean over epoch e's rows."""
+    """Count the step and its mean loss, and go on to the next batch; losses[e] becomes the mean over epoch e's rows."""
+    state[STEP] = state[STEP] + 1
     epoch = state[EPOCH]
     losses[epoch] = losses[epoch] + loss * (rows / plan[SAMPLES])
     state[CURSOR] = state[CURSOR] + rows

@@ -240,7 +240,7 @@ def narrow_batches(
             else:
                 store(g, grads + i, 0, None)
         if not plain:
-            prepare(plan[OPTIMIZER], hyper, state[STEP], params)
+            prepare(plan[OPTIMIZER], hyper, state[STEP] + 1, params)
             if plan[WHOLE]:
                 extra = penalty(plan, hyper, params)
             apply(plan, hyper, params, moments, grads, state, 0, 1)

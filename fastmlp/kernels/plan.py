@@ -66,6 +66,7 @@ ROWS = 5  # rows of this step's batch; 0: there is none, return
 STOP = 6  # 1: make no further step
 ABORT = 7  # 1: a thread failed
 TICK = 8  # steps of this call
+WITHIN = 9  # rows of this step that are through, if the call before ended in the middle of it
 ARRIVED = 16  # threads that wait at the barrier
 ROUND = 32  # meetings so far
 STATE = 48

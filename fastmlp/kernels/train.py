@@ -6,7 +6,7 @@ from typing import Any
 
 from fastmlp.kernels.apply import apply
 from fastmlp.kernels.epoch import begin, end
-from fastmlp.kernels.gradient import NAN, gradient
+from fastmlp.kernels.gradient import NAN, block_rows, gradient
 from fastmlp.kernels.jit import Doubles, Int, Integers, Pointer, entry, inlined, kernel
 from fastmlp.kernels.loss import evaluate, evaluate_weighted, from_logits, is_cross_entropy, is_labelled, weigh
 from fastmlp.kernels.parallel import crew, meet
@@ -42,6 +42,7 @@ from fastmlp.kernels.plan import (
     TARGETS,
     TICK,
     WEIGHTED,
+    WITHIN,
 )
 from fastmlp.kernels.pointer import local, pointer, written
 from fastmlp.kernels.resident import small_batches
@@ -66,10 +67,10 @@ def batches(
     me: Int,
     threads: Int,
 ) -> None:
-    """At most `count` steps of training, from where `state` says; losses[e] gathers the mean loss of epoch e.
+    """At most `count` blocks of training's steps, from where `state` says; losses[e] gathers the mean loss of epoch e.
 
     As the `me`-th of so many threads, which all make the same call but for `me`. `rates` has each step's learning rate, if
-    plan[RATED].
+    plan[RATED]. A step that is left in the middle has changed nothing but the work buffer, over which the next call goes on.
     """
     if plan[AVERAGED]:
         moments = moments + plan[PARAMETERS]
@@ -78,15 +79,16 @@ def batches(
         return
     shuffled = plan[SHUFFLE]
     grads = work + plan[GRADIENT_AT]
-    for _ in range(count):
-        if me == 0:
+    within = state[WITHIN]
+    while count > 0:
+        if me == 0 and within == 0:
             state[START] = state[CURSOR]
             state[ROWS] = 0 if state[STOP] else begin(plan, params, order, state)
             if state[ROWS]:  # there is no rate behind the last step's
                 if plan[RATED]:
                     hyper[LR] = rates[state[TICK]]
                     state[TICK] = state[TICK] + 1
-                prepare(plan[OPTIMIZER], hyper, state[STEP], params)
+                prepare(plan[OPTIMIZER], hyper, state[STEP] + 1, params)
         if not meet(state, threads):
             return
         start = state[START]
@@ -98,10 +100,36 @@ def batches(
         if not shuffled:
             xs = x + start * plan[HEADER + FAN_IN]
             ys = y + start * plan[TARGETS]
-        at = order + start
-        loss = gradient(plan, hyper, params, moments, work, xs, ys, at, shuffled, rows, grads, params, 0, 1, state, me, threads)
+        where = order + start
+        block = block_rows(plan, rows)
+        stop = min(within + count * block, rows)
+        count -= -(-(stop - within) // block)
+        loss = gradient(
+            plan,
+            hyper,
+            params,
+            moments,
+            work,
+            xs,
+            ys,
+            where,
+            shuffled,
+            rows,
+            grads,
+            params,
+            0,
+            1,
+            state,
+            within,
+            stop,
+            me,
+            threads,
+        )
+        within = stop if stop < rows else 0
         if me == 0:
-            end(plan, state, losses, rows, loss)
+            state[WITHIN] = within
+            if within == 0:
+                end(plan, state, losses, rows, loss)
 
 
 _batches_by_all = crew(batches)
@@ -200,12 +228,20 @@ def step(plan: Any, hyper: Any, params: Any, moments: Any, work: Any, x: Any, y:
 
 @entry
 def evaluate_gradient(
-    plan: Any, hyper: Any, params: Any, work: Any, x: Any, y: Any, state: Any, grads: Any, dx: Any, inputs: int
+    plan: Any, hyper: Any, params: Any, work: Any, x: Any, y: Any, state: Any, grads: Any, dx: Any, inputs: int, count: int
 ) -> float:
-    """`gradient` for arrays: all rows of x, in order; NaN if they do not fit."""
+    """`gradient` for arrays: all rows of x, in order; NaN if they do not fit.
+
+    At most `count` blocks of rows, from row state[WITHIN] on, which then is the row to go on from, or 0: it is done.
+    """
     table = pointer(plan)
     if not fits(table, params.size, work.size, x.shape[0], x.shape[1], y.shape[0], y.shape[1]):
         return NAN
+    here = written(state)
+    rows = x.shape[0]
+    within = here[WITHIN]
+    stop = min(within + count * block_rows(table, rows), rows)
+    here[WITHIN] = stop if stop < rows else 0
     return gradient(
         table,
         written(hyper),
@@ -214,14 +250,16 @@ def evaluate_gradient(
         written(work),
         pointer(x),
         pointer(y),
-        written(state),
+        here,
         0,
-        x.shape[0],
+        rows,
         written(grads),
         written(dx),
         inputs,
         0,
-        written(state),
+        here,
+        within,
+        stop,
         0,
         1,
     )
@@ -256,26 +294,32 @@ def predict(plan: Any, params: Any, work: Any, x: Any, out: Any) -> bool:
 
 
 @entry
-def evaluate_loss(plan: Any, params: Any, work: Any, x: Any, y: Any) -> float:
-    """The mean loss over all rows of x, by blocks; NaN if the arrays do not fit."""
+def evaluate_loss(plan: Any, params: Any, work: Any, x: Any, y: Any, start: int, stop: int, so_far: float) -> float:
+    """The mean loss over all rows of x, by blocks; NaN if the arrays do not fit.
+
+    From row `start` on to row `stop`, where a block ends, with `so_far` what the call before has returned: the sum, which is
+    divided when `stop` is the last.
+    """
     table = pointer(plan)
     if not fits(table, params.size, work.size, x.shape[0], x.shape[1], y.shape[0], y.shape[1]):
         return NAN
     last = table + (HEADER + (plan[LAYERS] - 1) * RECORD)
     code = plan[LOSS]
     buffer = written(work)
-    result = 0.0
-    for start in range(0, x.shape[0], plan[BLOCK]):
-        here = min(plan[BLOCK], x.shape[0] - start)
-        rows = pointer(x) + start * x.shape[1]
+    result = so_far
+    for at in range(start, stop, plan[BLOCK]):
+        here = min(plan[BLOCK], stop - at)
+        rows = pointer(x) + at * x.shape[1]
         out = buffer + last[A_AT]
         forward(table, pointer(params), buffer, rows, out, 0, 0, here, 1 if from_logits(code) else 0, 0, 0)
-        targets = pointer(y) + start * plan[TARGETS]
+        targets = pointer(y) + at * plan[TARGETS]
         d = buffer + last[D_AT]
         if plan[WEIGHTED]:
             spare = buffer + plan[ROW_AT]
             result += evaluate_weighted(code, out, targets, d, spare, here, last[FAN_OUT], plan[TARGETS], 0.0)
         else:
             result += evaluate(code, out, targets, d, here, last[FAN_OUT], 0.0)
+    if stop < x.shape[0]:
+        return result
     terms = weigh(pointer(y), table, 0, x.shape[0], plan[TARGETS]) if plan[WEIGHTED] else x.shape[0] * 1.0
     return result / (terms if is_cross_entropy(code) else terms * last[FAN_OUT])

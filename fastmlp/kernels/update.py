@@ -23,8 +23,9 @@ GAIN = 14  # times the loss's gradient
 # then of what `prepare` works out for the step: the rate, with its sign; what weight decay, or momentum's part of the rate, is
 # multiplied by; the second moment's bias correction; Nadam's product of momenta and the step that it is of;
 RATE, SHARE, CORRECTION, TINY, PRODUCT, PRODUCT_STEP = range(15, 21)
-MASS, TERMS = 21, 22  # and the batch's rows, or their weights' sum, and what its loss is divided by.
-HYPER = 23
+MASS, TERMS = 21, 22  # and the batch's rows, or their weights' sum, and what its loss is divided by;
+SO_FAR = 23  # and the sum of its losses before a call ended in the middle of it.
+HYPER = 24
 
 
 @inlined
