@@ -28,12 +28,19 @@ def register() -> None:
 
     Examples
     --------
-    >>> import fastmlp.onnx
-    >>> fastmlp.onnx.register()  # doctest: +SKIP
-    >>> skl2onnx.to_onnx(classifier, X[:1], options={"zipmap": False})  # doctest: +SKIP
+    >>> import fastmlp, fastmlp.onnx, numpy as np
+    >>> X = np.linspace(-1, 1, 30)[:, None]
+    >>> regressor = fastmlp.MLPRegressor(hidden_layer_sizes=4, solver="lbfgs", random_state=0).fit(X, X.ravel())
+    >>> fastmlp.onnx.register()
+    >>> import skl2onnx
+    >>> skl2onnx.to_onnx(regressor, X[:1]).graph.output[0].name
+    'variable'
     """
-    from skl2onnx import update_registered_converter
-    from skl2onnx.common._registration import get_converter, get_shape_calculator
+    try:
+        from skl2onnx import update_registered_converter
+        from skl2onnx.common._registration import get_converter, get_shape_calculator
+    except ImportError as error:
+        raise ImportError('fastmlp.onnx needs skl2onnx: pip install "fastmlp[onnx]"') from error
 
     from fastmlp.estimators import MLPClassifier, MLPRegressor
 
