@@ -7,7 +7,9 @@ step: what belongs together is replaced by one assignment, and what only says th
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from operator import call
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -144,10 +146,10 @@ class Engine:
             moments[:] = given
             state = np.zeros(at.STATE, np.int64)
             state[at.STEP] = saved["steps"]
-            averaged = bool(saved["averaged"]) and given.size >= padded
-            self._memory = Memory(saved["kind"], moments, averaged, state)
+            memory = Memory(saved["kind"], moments, bool(saved["averaged"]) and given.size >= padded, state)
             self._hyper_of = self._ready = None
-            self.params[...] = params
+            # One step of the interpreter: calls of C functions by C functions, between which no exception can come.
+            tuple(map(call, (partial(setattr, self, "_memory", memory), partial(np.copyto, self.params, params))))
 
     def views(self, flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """The weights and the biases in a vector that is laid out as `params`."""
@@ -201,15 +203,17 @@ class Engine:
         whole = space.grouped(job.batch) or layout.plan[at.NARROW]
         blocks = 1 if whole else -(-job.batch // int(layout.plan[at.BLOCK]))  # of a step, which a call may end behind
         count = CALL_TURN * shares * blocks // (work + STEP_COST + UPDATE_COST * space.parameters) + 1
-        if not kernels.train(*data, count, shares):
-            self._admit(job.X, job.y, job.code, job.weighted)
-            raise ValueError(f"order {order.shape} and rates {rates.shape} do not fit {len(job.X)} rows and {steps} steps")
-        look(int(state[at.EPOCH]))
-        while state[at.EPOCH] < epochs:
-            started = monotonic()
-            kernels.train(*data, count, shares)
+        started = 0.0  # so the first two calls are as long: of the smallest nets' fits, a look at the clock would be 1 %
+        while True:
+            if not kernels.train(*data, count, shares):
+                self._admit(job.X, job.y, job.code, job.weighted)
+                raise ValueError(f"order {order.shape} and rates {rates.shape} do not fit {len(job.X)} rows and {steps} steps")
             look(int(state[at.EPOCH]))
-            count = int(count * min(CALL_SECONDS / (monotonic() - started + 1e-6), 8)) + 1
+            if state[at.EPOCH] >= epochs:
+                break
+            before, started = started, monotonic()
+            if before:
+                count = int(count * min(CALL_SECONDS / (started - before + 1e-6), 8)) + 1
         job.seed = int(state[at.RANDOM])
         if layout.own is None:
             self._scratch.give(buffer)
@@ -382,7 +386,7 @@ class Engine:
             wider = aligned((mean + optimizer.moments) * padded, dtype)
             own = wider[padded if mean else 0 :]
             if mean:
-                wider[:padded] = moments[:padded] if averaged else self._store
+                wider[: self.params.size] = moments[: self.params.size] if averaged else self.params
             kept = moments[padded if averaged else 0 :]
             own[: min(len(kept), len(own))] = kept[: len(own)]
             moments = wider

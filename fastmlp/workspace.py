@@ -27,7 +27,7 @@ PADDING = 16  # numbers: a multiple of every register's
 BLOCK_BYTES = 1 << 20
 BLOCK_ROWS = 256
 # A work buffer of at most OWN_BYTES stays a model's own: to borrow one takes 0.2 us. Of those that are lent, at most KEPT_BYTES
-# are kept while nobody needs them.
+# are kept while nobody needs them, or the one that was used last.
 OWN_BYTES = 1 << 14
 KEPT_BYTES = 1 << 27
 PANEL = 32  # numbers: a multiple of every target's two registers
@@ -93,9 +93,8 @@ class Scratch:
     def give(self, buffer: np.ndarray) -> None:
         """Take a buffer back, to lend it again if there are not too many."""
         self._free.append(buffer)
-        if len(self._free) > 1 or len(buffer) > self._most:
-            while sum(len(one) for one in tuple(self._free)) > self._most:
-                del self._free[:1]
+        while len(self._free) > 1 and sum(len(one) for one in tuple(self._free)) > self._most:
+            del self._free[:1]
 
     def trim(self) -> None:
         """Give all that is free back to the system."""
@@ -251,7 +250,9 @@ class Workspace:
 
     def forget(self) -> None:
         """The layout of no rows: the next call finds out anew what it needs."""
-        self.layout = Layout(self.layout.plan)
+        plan = self.layout.plan.copy()
+        plan[at.SIZE] = 0
+        self.layout = Layout(plan)
 
     def grouped(self, rows: int) -> bool:
         """Whether groups of so many rows have gradients of their own."""

@@ -137,6 +137,41 @@ def test_ten_thousand_calls_leave_nothing_behind() -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("sizes", [[600, 14, 1], [150, 160, 2]], ids=str)
+def test_a_step_of_several_blocks_is_one_step(sizes: list[int], dtype: Any) -> None:
+    rng = np.random.default_rng(0)
+    stepped, fitted = (Model(sizes, dtype=dtype, rng=0) for _ in range(2))
+    rows = 3 * int(stepped._engine._space.layout.plan[at.BLOCK]) + 5
+    X, y = rng.standard_normal((rows, sizes[0])), rng.standard_normal((rows, sizes[-1]))
+    threads.set_num_threads(1)
+    try:
+        losses = [stepped.step(X, y, lr=0.01) for _ in range(4)]
+        assert losses == fitted.fit(X, y, 4, lr=0.01)["loss"]
+    finally:
+        threads.set_num_threads(None)
+    assert losses[3] < losses[2] < losses[1] < losses[0]
+    np.testing.assert_array_equal(stepped.params, fitted.params)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="takes long")
+def test_a_step_after_one_that_was_left_in_the_middle(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, other = (Model([7, 150, 160, 2], rng=0) for _ in range(2))
+    X, y = np.ones((20_000, 7)), np.ones((20_000, 2))
+    for one in (model, other):
+        one.step(X[:2], y[:2])
+    monkeypatch.setattr(engine, "CALL_TURN", 0)
+
+    def leave(done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model._engine.train(Job(X, y, model._code, SGD(), len(X)), np.zeros(1), leave)
+    assert model._engine._memory.state[at.WITHIN] > 0
+    assert model.step(X[:2], y[:2]) == other.step(X[:2], y[:2])
+    np.testing.assert_array_equal(model.gradient(X[:5], y[:5])[1], other.gradient(X[:5], y[:5])[1])
+    np.testing.assert_array_equal(model.params, other.params)
+
+
 # ---- the gate --------------------------------------------------------------------------------------------------------
 
 
@@ -211,6 +246,8 @@ def test_nor_other_layouts_and_what_is_read_only() -> None:
     model.predict(X)
     locked = out.copy()
     locked.flags.writeable = False
+    model.trim()
+    model._engine.predict(X[:0], out[:0])
     for a, b in ((np.asfortranarray(X), out), (X.astype("f4"), out), (X[:, ::-1], out), (X, locked), (X, out[:, ::-1])):
         with pytest.raises(TypingError):
             model._engine.predict(a, b)

@@ -13,7 +13,7 @@ from reference import BOUND, error
 from fastmlp import SGD, Adam, Model
 from fastmlp.kernels.jit import inlined
 from fastmlp.kernels.pointer import pointer
-from fastmlp.kernels.resident import WIDTH, fits
+from fastmlp.kernels.resident import WIDTH, lives_in_registers
 
 pytestmark = pytest.mark.small
 
@@ -48,7 +48,7 @@ def test_nan_and_infinity_reach_the_loss(bad: float) -> None:
 
 @inlined
 def _fits(plan: Any, hyper: Any, lanes: int) -> bool:
-    return fits(pointer(plan), pointer(hyper), lanes)
+    return lives_in_registers(pointer(plan), pointer(hyper), lanes)
 
 
 @pytest.mark.parametrize(

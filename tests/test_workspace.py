@@ -12,7 +12,7 @@ from fastmlp.kernels.activation import GELU, IDENTITY, RELU, SOFTMAX, TANH
 from fastmlp.kernels.gradient import GROUPED_ROWS, GROUPS
 from fastmlp.kernels.loss import CROSS_ENTROPY, MSE
 from fastmlp.kernels.step import CHUNK
-from fastmlp.workspace import Workspace, aligned
+from fastmlp.workspace import Scratch, Workspace, aligned
 
 HEADER_PARTS = (at.X_AT, at.Y_AT, at.ROW_AT, at.GRADIENT_AT, at.SUMS_AT, at.P_AT, at.SPARE_AT, at.STRIP_AT)
 
@@ -72,6 +72,25 @@ def test_it_grows_and_never_shrinks() -> None:
     assert space.layout is before
     space.reserve(101, threads=2)
     assert space.layout.size > before.size
+
+
+@pytest.mark.small
+def test_what_is_lent_is_lent_again_and_not_too_much_is_kept(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workspace, "KEPT_BYTES", 1000 * dtype.itemsize)
+    scratch = Scratch(dtype)
+    small, other, large = scratch.take(300), scratch.take(600), scratch.take(5000)
+    assert len({one.ctypes.data for one in (small, other, large)}) == 3
+    scratch.give(small)
+    scratch.give(other)
+    assert scratch.take(600) is other
+    scratch.give(other)
+    scratch.give(large)  # used last: the next call is likely to want as much
+    assert scratch.take(5000) is large
+    scratch.give(large)
+    assert scratch.take(10) is large
+    scratch.give(large)
+    scratch.trim()
+    assert scratch.take(10) is not large
 
 
 @pytest.mark.small

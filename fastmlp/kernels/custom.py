@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import cfunc, njit, types
 from numba.core.errors import NumbaError
 
-from fastmlp.kernels import interpreted
+from fastmlp.kernels import interpreted, native
 from fastmlp.kernels.interpreted import INTERPRETED, intrinsic
 from fastmlp.kernels.pointer import CHECKED, WORD, PointerType, address, element
 
@@ -86,7 +86,7 @@ def _scalar(name: str, function: Any, number: Any, count: int) -> None:
         return function(a, b)
 
     try:
-        cfunc(number(*[number] * count))(of_one if count == 1 else of_two)
+        native.apart(lambda: cfunc(number(*[number] * count))(of_one if count == 1 else of_two))
     except NumbaError as error:
         wanted = f"a function of {'a number' if count == 1 else 'two numbers'} to a number that Numba can compile"
         raise TypeError(f"{name} must be {wanted}, got {function!r}: {_reason(error)}") from error
@@ -99,7 +99,7 @@ def _table(value: Any, derivative: Any, number: Any, count: int, functions: list
         interpreted.CUSTOM[code] = [function for function, _ in functions]
         return code
     try:
-        made = [cfunc(sig, error_model="numpy")(function) for function, sig in functions]
+        made = native.apart(lambda: [cfunc(sig, error_model="numpy")(function) for function, sig in functions])
     except NumbaError:
         for name, function in (("value", value), ("derivative", derivative)):  # to find out which it is takes time
             _scalar(name, function, number, count)

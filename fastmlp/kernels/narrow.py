@@ -197,7 +197,7 @@ def narrow_batches(
     rates: Doubles,
     count: Int,
 ) -> None:
-    """`batches`, with the batch on the lanes."""
+    """`batches`, with the batch on the lanes: at most `count` steps."""
     step = lanes(work)
     fan_in = plan[HEADER + FAN_IN]
     outputs = plan[TARGETS]

@@ -63,7 +63,6 @@ STEP = 3  # optimiser steps done
 # What its threads tell one another; those that are waited for have cache lines of their own.
 START = 4  # first row of this step's batch
 ROWS = 5  # rows of this step's batch; 0: there is none, return
-STOP = 6  # 1: make no further step
 ABORT = 7  # 1: a thread failed
 TICK = 8  # steps of this call
 WITHIN = 9  # rows of this step that are through, if the call before ended in the middle of it

@@ -46,7 +46,7 @@ SCRATCH = 16 * VECTOR_BYTES  # bytes
 
 
 @inlined
-def fits(plan: Any, hyper: Any, step: int) -> bool:
+def lives_in_registers(plan: Any, hyper: Any, step: int) -> bool:
     """Whether this net can be trained so."""
     hidden = plan + HEADER
     last = hidden + RECORD
@@ -215,8 +215,8 @@ def small_batches(
     rates: Doubles,
     count: Int,
 ) -> None:
-    """`batches` with the batch on the lanes, and with all else in registers where that `fits`."""
-    if not fits(plan, hyper, lanes(x)):
+    """`narrow_batches`, with all else in registers as well where the net `lives_in_registers`."""
+    if not lives_in_registers(plan, hyper, lanes(x)):
         narrow_batches(plan, hyper, params, moments, work, x, y, order, state, losses, rates, count)
     elif plan[HEADER + FAN_OUT] <= 2:
         resident_2(plan, hyper, params, x, y, order, state, losses, count)

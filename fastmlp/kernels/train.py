@@ -38,7 +38,6 @@ from fastmlp.kernels.plan import (
     SIZE,
     START,
     STEP,
-    STOP,
     TARGETS,
     TICK,
     WEIGHTED,
@@ -67,7 +66,9 @@ def batches(
     me: Int,
     threads: Int,
 ) -> None:
-    """At most `count` blocks of training's steps, from where `state` says; losses[e] gathers the mean loss of epoch e.
+    """At most `count` blocks of rows of training's steps, from where `state` says; losses[e] gathers epoch e's mean loss.
+
+    Of groups of rows, and with the batch on the lanes, at most `count` whole steps.
 
     As the `me`-th of so many threads, which all make the same call but for `me`. `rates` has each step's learning rate, if
     plan[RATED]. A step that is left in the middle has changed nothing but the work buffer, over which the next call goes on.
@@ -83,7 +84,7 @@ def batches(
     while count > 0:
         if me == 0 and within == 0:
             state[START] = state[CURSOR]
-            state[ROWS] = 0 if state[STOP] else begin(plan, params, order, state)
+            state[ROWS] = begin(plan, params, order, state)
             if state[ROWS]:  # there is no rate behind the last step's
                 if plan[RATED]:
                     hyper[LR] = rates[state[TICK]]
@@ -204,7 +205,7 @@ def step(plan: Any, hyper: Any, params: Any, moments: Any, work: Any, x: Any, y:
         return NAN
     here[CURSOR] = 0
     here[EPOCH] = 0
-    here[STOP] = 0
+    here[WITHIN] = 0
     settings = written(hyper)
     losses = local(settings, 64)
     losses[0] = 0.0
@@ -220,7 +221,7 @@ def step(plan: Any, hyper: Any, params: Any, moments: Any, work: Any, x: Any, y:
         here,
         losses,
         losses,
-        1,
+        rows,
         1,
     )
     return losses[0]
