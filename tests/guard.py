@@ -324,7 +324,8 @@ def try_net(seed: int, dtype: str) -> int:
                 net.close(reference.flat(got.weights, got.biases), reference.flat(want.weights, want.biases), scale)
                 net.close(got.inputs, want.inputs, scale)
     if not net.custom and not net.rate and net.exact and dtype == "float64":
-        plain, batch, pupil = optimizer(rng, plain=True), _scale(rng, len(p.X)), copy.deepcopy(model)
+        plain, pupil = optimizer(rng, plain=True), copy.deepcopy(model)
+        batch = max(_scale(rng, len(p.X)), len(p.X) // 8)  # after thousands of steps what rounding left has grown
         with guarded(rng):
             history = pupil.fit(net.X, net.y, 2, batch, optimizer=plain, shuffle=False)
         run = reference_update.train(p, plain, 2, batch)
