@@ -21,7 +21,7 @@ import reference
 from hypothesis import Phase, settings
 from hypothesis import strategies as some
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
-from interrupts import Struck, Striker
+from interrupts import Striker, Struck
 from sklearn.base import clone
 
 import fastmlp
@@ -36,7 +36,7 @@ pytestmark = [
 
 THOROUGH = float(os.environ.get("FASTMLP_THOROUGH") or 0)
 PROFILE = settings(
-    max_examples=50 if THOROUGH else 25,
+    max_examples=50 if THOROUGH else 15,
     stateful_step_count=40 if THOROUGH else 25,
     deadline=None,
     database=None,
