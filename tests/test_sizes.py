@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ from fastmlp import SGD, Adam, Model
 from fastmlp.kernels.interpreted import INTERPRETED
 
 compiled = pytest.mark.skipif(INTERPRETED, reason="takes minutes in plain Python")
+THOROUGH = bool(os.environ.get("FASTMLP_THOROUGH"))
 NO_X, NO_Y = np.empty((0, 3)), np.empty((0, 2))
 
 EMPTY: dict[str, Callable[[Model], Any]] = {
@@ -88,7 +93,7 @@ def test_five_hundred_layers(dtype: Any) -> None:
     assert len(model.weights) == 500
     want = reference.gradients(p.X, p.y, model.weights, model.biases, p.activations, "mse")
     got = model.backward(p.X, p.y)
-    bound = 1e-9 if dtype == float else 1e-3
+    bound = 1e-9 if dtype == np.float64 else 1e-3
     assert got.loss == pytest.approx(want.loss, rel=bound)
     assert reference.error(reference.flat(got.weights, got.biases), reference.flat(want.weights, want.biases)) < bound
     for batch in (None, 7):
@@ -119,13 +124,33 @@ def _holes(path: Path, shape: tuple[int, int], dtype: Any) -> np.memmap:
     return np.memmap(path, dtype, "r+", shape=shape)
 
 
+def _folded(path: Path, shape: tuple[int, int], dtype: Any) -> np.ndarray:
+    """An array whose every 64 MB lie in the same 64 MB of memory: what is written last stays."""
+    piece = 1 << 26
+    size = shape[0] * shape[1] * np.dtype(dtype).itemsize
+    whole = np.frombuffer(mmap.mmap(-1, -(-size // piece) * piece), np.uint8)
+    path.write_bytes(bytes(piece))
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    with open(path, "r+b") as file:
+        for start in range(0, len(whole), piece):
+            at = whole.ctypes.data + start
+            here = libc.mmap(at, piece, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | 0x10, file.fileno(), 0)  # MAP_FIXED
+            assert here == at
+    return whole[:size].view(dtype).reshape(shape)
+
+
 @compiled
 @pytest.mark.slow
-def test_more_numbers_than_32_bits_count(tmp_path: Path) -> None:
-    """A prediction, a loss and a step that reach the far end of X, out and y: 2**31 numbers and more in X, 2**32 bytes in y."""
+@pytest.mark.parametrize(
+    "file", [False, pytest.param(True, marks=pytest.mark.skipif(not THOROUGH, reason="8 GB of the system's cache"))]
+)
+def test_more_numbers_than_32_bits_count(file: bool, tmp_path: Path) -> None:
+    """A prediction, a loss and a step that reach the far end of an X of more than 2**31 numbers, most of them in no memory."""
     columns = 1 << 14
     rows = (1 << 31) // columns + 3
-    X = _holes(tmp_path / "X", (rows, columns), np.float32)
+    X = _holes(tmp_path / "X", (rows, columns), np.float32) if file else np.zeros((rows, columns), np.float32)
     assert X.size > 2**31
     rng = np.random.default_rng(0)
     marked = np.array([0, 1, rows // 2, rows - 4, rows - 1])
@@ -151,22 +176,24 @@ def test_more_numbers_than_32_bits_count(tmp_path: Path) -> None:
 
 @compiled
 @pytest.mark.slow
-def test_outputs_beyond_32_bits(tmp_path: Path) -> None:
-    """Rows that are one number wide, to outputs that are many; the last ones are looked at."""
+@pytest.mark.skipif(sys.platform != "linux", reason="another system's MAP_FIXED")
+def test_more_outputs_than_32_bits_count(tmp_path: Path) -> None:
     outputs = 1 << 14
-    rows = (1 << 31) // outputs + 3
+    rows = (1 << 31) // outputs + 1024
+    out = _folded(tmp_path / "out", (rows, outputs), np.float32)
+    assert out.size > 2**31
     X = np.zeros((rows, 1), np.float32)
-    out = _holes(tmp_path / "out", (rows, outputs), np.float32)[-40_000:]
-    X[-2:] = 1
+    X[-2:] = [[2], [1]]
     model = Model([1, outputs], rng=0, dtype="float32")
-    model.predict(X[-40_000:], out=out)
-    assert not out[0].any()
-    assert not out[-3].any()
-    np.testing.assert_array_equal(out[-1], model.weights[0][0])
+    assert model.predict(X, out=out) is out
+    np.testing.assert_array_equal(out[-2:], [2 * model.weights[0][0], model.weights[0][0]])
+    assert not out[-1024:-2].any()
+    assert out[1023].any()  # the same memory, so that is what it says of the rows before
 
 
 @compiled
 @pytest.mark.slow
+@pytest.mark.skipif(not THOROUGH, reason="9 GB of memory")
 def test_parameters_beyond_two_gigabytes() -> None:
     """2.2 GB of weights."""
     width = 33_000
@@ -180,6 +207,6 @@ def test_parameters_beyond_two_gigabytes() -> None:
     np.testing.assert_array_equal(out[1, -6:], [0, 2, 4, 6, 8, 10])
     assert not out[0].any()
     model.step(X, out + 1, lr=1.0)
-    step = np.float32(2 / out.size)  # of the biases of the rows with an error of 1
+    step = np.float32(2 / out.size)  # each error is 1, in two rows of the biases and one of these weights
     np.testing.assert_allclose(model.biases[0][0, -5:], 2 * step, rtol=1e-5)
     np.testing.assert_allclose(last[-5:], np.arange(1, 6) + 2 * step, rtol=1e-5)
