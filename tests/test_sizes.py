@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import reference
 
-from fastmlp import SGD, Adam, Model
+from fastmlp import SGD, Adam, Model, engine
 from fastmlp.kernels.interpreted import INTERPRETED
 
 compiled = pytest.mark.skipif(INTERPRETED, reason="takes minutes in plain Python")
@@ -141,12 +141,18 @@ def _folded(path: Path, shape: tuple[int, int], dtype: Any) -> np.ndarray:
     return whole[:size].view(dtype).reshape(shape)
 
 
+@pytest.fixture
+def in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predictions are not cut into calls that give signals their turn."""
+    monkeypatch.setattr(engine, "CALL_TURN", 1 << 60)
+
+
 @compiled
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "file", [False, pytest.param(True, marks=pytest.mark.skipif(not THOROUGH, reason="8 GB of the system's cache"))]
 )
-def test_more_numbers_than_32_bits_count(file: bool, tmp_path: Path) -> None:
+def test_more_numbers_than_32_bits_count(file: bool, in_one_call: None, tmp_path: Path) -> None:
     """A prediction, a loss and a step that reach the far end of an X of more than 2**31 numbers, most of them in no memory."""
     columns = 1 << 14
     rows = (1 << 31) // columns + 3
@@ -177,7 +183,7 @@ def test_more_numbers_than_32_bits_count(file: bool, tmp_path: Path) -> None:
 @compiled
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="another system's MAP_FIXED")
-def test_more_outputs_than_32_bits_count(tmp_path: Path) -> None:
+def test_more_outputs_than_32_bits_count(in_one_call: None, tmp_path: Path) -> None:
     outputs = 1 << 14
     rows = (1 << 31) // outputs + 1024
     out = _folded(tmp_path / "out", (rows, outputs), np.float32)
