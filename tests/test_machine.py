@@ -1,0 +1,525 @@
+"""Any calls in any order: what a model and an estimator must be after each of them, whatever came before.
+
+Some hundred calls here; ``FASTMLP_THOROUGH=<seconds>`` for as many as there is time for, drawn anew each time.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+import reference
+from hypothesis import Phase, settings
+from hypothesis import strategies as some
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from interrupts import Striker, Struck
+from sklearn.base import clone
+
+import fastmlp
+from fastmlp import MLPClassifier, MLPRegressor, schedules, threads
+from fastmlp.kernels.interpreted import INTERPRETED
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.skipif(INTERPRETED, reason="takes minutes in plain Python"),
+]
+
+THOROUGH = float(os.environ.get("FASTMLP_THOROUGH") or 0)
+PROFILE = settings(
+    max_examples=50 if THOROUGH else 15,
+    stateful_step_count=40 if THOROUGH else 25,
+    deadline=None,
+    database=None,
+    derandomize=not THOROUGH,
+    suppress_health_check=list(hypothesis.HealthCheck),
+    phases=(Phase.generate, Phase.shrink),  # to explain a failure it would trace, as the strikes do
+)
+ROWS = 40
+OPTIMIZERS = (
+    fastmlp.SGD(1e-3),
+    fastmlp.SGD(1e-3, momentum=0.9, clip_norm=1.0),
+    fastmlp.Adam(1e-3),
+    fastmlp.Adam(1e-3, l2=0.01, ema=0.9),
+    fastmlp.AdamW(1e-3),
+    fastmlp.RMSprop(1e-4, momentum=0.5),
+    fastmlp.Adagrad(1e-2),
+    fastmlp.Nadam(1e-3, clip_value=1.0),
+    fastmlp.Lion(1e-4),
+)
+seeds = some.integers(0, 1 << 30)
+optimizers = some.sampled_from(OPTIMIZERS)
+
+
+class PlantedError(Exception):
+    """Nobody else's."""
+
+
+def _raise_at(epoch: int) -> Callable[..., None]:
+    def callback(model: Any, logs: dict[str, Any]) -> None:
+        if logs["epoch"] == epoch:
+            raise PlantedError
+
+    return callback
+
+
+def _signalled(act: Callable[[], Any], after: float) -> None:
+    """Do it, unless a signal's handler raises in the middle of it.
+
+    What is raised in a hook of the garbage collector, of which hypothesis has one, is Python's to print and lose.
+    """
+    came = []
+
+    def strike(number: int, frame: Any) -> None:
+        came.append(number)
+        raise Struck
+
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, after)
+        act()
+        while not came:
+            pass
+    except Struck:
+        pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _struck(act: Callable[[], Any], position: int) -> None:
+    try:
+        with Striker(position):
+            act()
+    except Struck:
+        pass
+
+
+WRONG: tuple[Callable[[Any, np.ndarray, np.ndarray], Any], ...] = (
+    lambda m, X, y: m.fit(np.ones((5, X.shape[1] + 1)), y[:5]),
+    lambda m, X, y: m.fit(X, y[:-1]),
+    lambda m, X, y: m.fit(X[:0], y[:0]),
+    lambda m, X, y: m.fit(X[None], y),
+    lambda m, X, y: m.fit(X, y, epochs=0),
+    lambda m, X, y: m.fit(X, y, epochs=2.5),
+    lambda m, X, y: m.fit(X, y, batch_size=0),
+    lambda m, X, y: m.fit(X, y, lr=-1.0),
+    lambda m, X, y: m.fit(X, y, lr=0.1, optimizer=fastmlp.Adam()),
+    lambda m, X, y: m.fit(X, y, optimizer="adam"),
+    lambda m, X, y: m.fit(X, y, shuffle=2),
+    lambda m, X, y: m.fit(X, y, rng="seed"),
+    lambda m, X, y: m.fit(X, y, validation_split=1.0),
+    lambda m, X, y: m.fit(X, y, validation_data=(X, y[:-1])),
+    lambda m, X, y: m.fit(X, y, sample_weight=-np.ones(len(X))),
+    lambda m, X, y: m.fit(X, y, metrics="no metric"),
+    lambda m, X, y: m.fit(X, y, callbacks=3),
+    lambda m, X, y: m.fit(X, y, nonfinite="sometimes"),
+    lambda m, X, y: m.fit(X, y, label_smoothing=2.0),
+    lambda m, X, y: m.fit_batches([]),
+    lambda m, X, y: m.fit_batches([(X,)]),
+    lambda m, X, y: m.step(X, y, lr=float("nan")),
+    lambda m, X, y: m.step(X[:, None], y),
+    lambda m, X, y: m.predict("X"),
+    lambda m, X, y: m.predict(X, out=np.empty((len(X), m.sizes[-1]), np.int64)),
+    lambda m, X, y: m.predict(X, out=np.empty((len(X), m.sizes[-1] + 1), m.dtype)),
+    lambda m, X, y: m.predict(X[:, :0]),
+    lambda m, X, y: m.loss(X, y[:3]),
+    lambda m, X, y: m.gradient(np.ones(X.shape, complex), y),
+    lambda m, X, y: m.apply_gradient(np.ones(m.params.size + 1)),
+    lambda m, X, y: m.apply_gradient(np.ones(m.params.size), lr=0.0),
+)
+
+
+class ModelMachine(RuleBasedStateMachine):
+    """A `Model`, and what may be done with it."""
+
+    @initialize(
+        seed=seeds,
+        widths=some.lists(some.sampled_from((1, 2, 3, 5, 8, 17, 40, 140)), min_size=2, max_size=5),
+        hidden=some.sampled_from(reference.HIDDEN),
+        loss=some.sampled_from(list(reference.LOSSES)),
+        dtype=some.sampled_from(("float32", "float64")),
+        rate=some.sampled_from((0.0, 0.0, 0.25)),
+    )
+    def build(self, seed: int, widths: list[int], hidden: str, loss: str, dtype: str, rate: float) -> None:
+        activations = [hidden] * (len(widths) - 2) + [reference.OUTPUT.get(loss, "identity")]
+        problem = reference.problem(widths, activations, loss, ROWS, seed, dtype)
+        self.X, self.y, self.dtype, self.sizes = problem.X, problem.y, np.dtype(dtype), tuple(widths)
+        self.model = fastmlp.Model(widths, activations, loss, dtype, seed, dropout=rate)
+        self.optimizer: Any = OPTIMIZERS[0]
+
+    @rule(optimizer=optimizers, epochs=some.integers(1, 3), batch=some.none() | some.integers(1, ROWS + 9), seed=seeds)
+    def fit(self, optimizer: Any, epochs: int, batch: int | None, seed: int) -> None:
+        self.optimizer = optimizer
+        self.model.fit(self.X, self.y, epochs, batch, optimizer=optimizer, rng=seed)
+
+    @rule(
+        epochs=some.integers(1, 3),
+        seed=seeds,
+        options=some.fixed_dictionaries(
+            {},
+            optional={
+                "validation_split": some.just(0.3),
+                "sample_weight": some.just(np.arange(ROWS) % 3 + 0.5),
+                "metrics": some.just(lambda y, p: float(np.mean(p))),
+                "callbacks": some.builds(lambda: fastmlp.EarlyStopping("loss", patience=1)),
+                "nonfinite": some.sampled_from(("stop", "raise")),
+                "shuffle": some.booleans(),
+            },
+        ),
+    )
+    def fit_with_options(self, epochs: int, seed: int, options: dict[str, Any]) -> None:
+        self.optimizer = fastmlp.Adam(1e-3)
+        by = fastmlp.Adam(schedules.Cosine(1e-3))
+        self.model.fit(self.X, self.y, epochs, 16, optimizer=by, rng=seed, **options)
+
+    @rule(first=some.integers(1, ROWS - 1), seed=seeds)
+    def fit_batches(self, first: int, seed: int) -> None:
+        batches = [(self.X[:first], self.y[:first]), (self.X[first:], self.y[first:])]
+        self.model.fit_batches(batches, 2, optimizer=self.optimizer, rng=seed)
+
+    @rule(rows=some.integers(1, ROWS), optimizer=optimizers)
+    def step(self, rows: int, optimizer: Any) -> None:
+        self.optimizer = optimizer
+        self.model.step(self.X[:rows], self.y[:rows], optimizer=optimizer)
+
+    @rule(rows=some.integers(1, ROWS))
+    def step_by_gradient(self, rows: int) -> None:
+        """The same as a step, but for what dropout leaves out and rounding."""
+        other = copy.deepcopy(self.model)
+        loss, g = self.model.gradient(self.X[:rows], self.y[:rows])
+        assert loss == pytest.approx(self.model.loss(self.X[:rows], self.y[:rows]), rel=1e-4)
+        plain = fastmlp.SGD(1e-3)
+        self.optimizer = plain
+        self.model.apply_gradient(g, optimizer=plain)
+        other.step(self.X[:rows], self.y[:rows], optimizer=plain)
+        if not any(self.model.dropout):
+            assert reference.error(self.model.params, other.params, 1.0) < 1e-5
+
+    @rule(seed=seeds)
+    def write_weights(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for view in (*self.model.weights, *self.model.biases):
+            view[...] = rng.standard_normal(view.shape) / np.sqrt(len(view) + 1)
+
+    @rule()
+    def pickle(self) -> None:
+        self.model = pickle.loads(pickle.dumps(self.model))
+
+    @rule()
+    def deepcopy(self) -> None:
+        self.model = copy.deepcopy(self.model)
+
+    @rule()
+    def trim(self) -> None:
+        self.model.trim()
+
+    @rule(rows=some.sampled_from((1, 300, 3000)))
+    def predict_many(self, rows: int) -> None:
+        X = np.resize(self.X, (rows, self.sizes[0]))
+        out = np.full((rows, self.sizes[-1]), np.nan, self.dtype)
+        assert self.model.predict(X, out=out) is out
+        few = min(rows, ROWS)
+        assert reference.error(out[:few], self.model.predict(self.X[:few]), 1.0) < (1e-12 if self.dtype == float else 1e-5)
+
+    @rule(count=some.integers(1, 3))
+    def set_threads(self, count: int) -> None:
+        fastmlp.set_num_threads(count)
+
+    @rule(epoch=some.integers(0, 2), seed=seeds)
+    def callback_raises(self, epoch: int, seed: int) -> None:
+        """All completed epochs stay."""
+        self.optimizer = adam = fastmlp.Adam(1e-3)
+        other = copy.deepcopy(self.model)
+        with pytest.raises(PlantedError):
+            self.model.fit(self.X, self.y, 4, 16, optimizer=adam, rng=seed, callbacks=_raise_at(epoch))
+        other.fit(self.X, self.y, epoch + 1, 16, optimizer=adam, rng=seed)
+        np.testing.assert_array_equal(self.model.params, other.params)
+
+    def _call(self, which: int, optimizer: Any) -> Callable[[], Any]:
+        model, X, y = self.model, self.X, self.y
+        self.optimizer = optimizer
+        return (
+            lambda: model.fit(X, y, 2, 16, optimizer=optimizer, rng=0, validation_split=0.3),
+            lambda: model.fit(X, y, 2, 16, optimizer=optimizer),
+            lambda: model.step(X, y, optimizer=optimizer),
+            lambda: model.backward(X, y),
+            lambda: model.predict(np.resize(X, (3000, X.shape[1]))),
+            lambda: model.apply_gradient(np.zeros(model.params.size), optimizer=optimizer),
+            lambda: pickle.loads(pickle.dumps(model)),
+        )[which]
+
+    @precondition(lambda self: sys.gettrace() is None)
+    @rule(position=some.integers(0, 2500), which=some.integers(0, 6), optimizer=optimizers)
+    def struck_at_a_bytecode(self, position: int, which: int, optimizer: Any) -> None:
+        _struck(self._call(which, optimizer), position)
+
+    @precondition(lambda self: hasattr(signal, "setitimer"))
+    @rule(after=some.floats(1e-6, 1e-3), which=some.integers(0, 6), optimizer=optimizers)
+    def struck_by_a_signal(self, after: float, which: int, optimizer: Any) -> None:
+        _signalled(self._call(which, optimizer), after)
+
+    @rule(call=some.sampled_from(WRONG))
+    def refused(self, call: Callable[..., Any]) -> None:
+        before = self.model._engine.save()
+        with pytest.raises((ValueError, TypeError)):
+            call(self.model, self.X, self.y)
+        for name, value in self.model._engine.save().items():
+            assert np.array_equal(value, before[name]), name
+
+    @invariant()
+    def computes_what_numpy_does(self) -> None:
+        model = self.model
+        assert np.isfinite(model.params).all()
+        want = reference.forward(self.X, model.weights, model.biases, model.activations)
+        scale = 1 + max(float(np.abs(view).max()) for view in model.weights)
+        assert reference.error(model.predict(self.X), want, scale) < (1e-11 if self.dtype == float else 1e-4)
+
+    @invariant()
+    def says_what_it_is(self) -> None:
+        model = self.model
+        assert model.sizes == self.sizes
+        assert model.dtype == model.params.dtype == self.dtype
+        assert [view.shape for view in model.weights] == list(zip(self.sizes, self.sizes[1:], strict=False))
+        assert [view.shape for view in model.biases] == [(1, width) for width in self.sizes[1:]]
+        np.testing.assert_array_equal(reference.flat(model.weights, model.biases), model.params)
+        assert all(np.shares_memory(view, model.params) for view in (*model.weights, *model.biases))
+
+    @invariant()
+    def copies_train_on_as_it_does(self) -> None:
+        twins = pickle.loads(pickle.dumps(self.model)), copy.deepcopy(self.model)
+        loss = self.model.step(self.X, self.y, optimizer=self.optimizer)
+        for twin in twins:
+            assert twin.step(self.X, self.y, optimizer=self.optimizer) == loss
+            np.testing.assert_array_equal(twin.params, self.model.params)
+
+
+# ---- estimators ------------------------------------------------------------------------------------------------------
+
+STRUCTURE = {
+    "hidden_layer_sizes": some.sampled_from(((), (3,), (17, 9), 5)),
+    "activation": some.sampled_from(("relu", "tanh", "logistic", "identity", "gelu")),
+    "dropout": some.sampled_from((0.0, 0.0, 0.2)),
+    "solver": some.sampled_from(("adam", "sgd", "adam", "lbfgs")),
+}
+OTHERS = {
+    "alpha": some.sampled_from((0.0, 1e-3)),
+    "batch_size": some.sampled_from(("auto", 7, 1000)),
+    "learning_rate": some.sampled_from(("constant", "invscaling", "adaptive")),
+    "learning_rate_init": some.sampled_from((1e-3, 1e-2)),
+    "max_iter": some.integers(1, 4),
+    "shuffle": some.booleans(),
+    "warm_start": some.booleans(),
+    "early_stopping": some.booleans(),
+    "momentum": some.sampled_from((0.0, 0.9)),
+    "random_state": some.integers(0, 9),
+    "n_threads": some.sampled_from((None, 1, 2)),
+}
+BAD = (
+    {"hidden_layer_sizes": (0,)},
+    {"activation": "cube"},
+    {"dropout": 1.5},
+    {"alpha": -1.0},
+    {"batch_size": 0},
+    {"max_iter": 0},
+    {"solver": "newton"},
+    {"learning_rate_init": -0.1},
+    {"validation_fraction": 2.0, "early_stopping": True},
+    {"beta_1": 1.0},
+)
+NAMES = {"logistic": "sigmoid"}
+
+
+class EstimatorMachine(RuleBasedStateMachine):
+    """`MLPClassifier` or `MLPRegressor`."""
+
+    fitted = False
+
+    @initialize(
+        task=some.sampled_from(("binary", "classes", "labels", "number", "numbers")),
+        seed=seeds,
+        structure=some.fixed_dictionaries(STRUCTURE),
+    )
+    def build(self, task: str, seed: int, structure: dict[str, Any]) -> None:
+        rng = np.random.default_rng(seed)
+        self.X = rng.standard_normal((ROWS, 4))
+        if task == "binary":
+            self.y: np.ndarray = np.where(self.X[:, 0] > 0, "b", "a")
+        elif task == "classes":
+            self.y = np.arange(ROWS) % 3
+        elif task == "labels":
+            self.y = (self.X[:, :3] > 0).astype(int)
+        else:
+            self.y = self.X[:, 0] if task == "number" else self.X[:, :2] * 2
+        self.classifies = task in ("binary", "classes", "labels")
+        kind = MLPClassifier if self.classifies else MLPRegressor
+        self.estimator = kind(**{**structure, "max_iter": 3, "random_state": 0, **self._possible(structure)})
+
+    def _possible(self, structure: dict[str, Any]) -> dict[str, Any]:
+        """No dropout where there is nothing to drop, or no stochastic solver."""
+        none = structure.get("hidden_layer_sizes") == () or structure.get("solver") == "lbfgs"
+        return {"dropout": 0.0} if none else {}
+
+    @rule()
+    def fit(self) -> None:
+        self.estimator.fit(self.X, self.y)
+        self.fitted = True
+
+    @precondition(lambda self: self.estimator.solver != "lbfgs")
+    @rule()
+    def fit_with_validation(self) -> None:
+        self.estimator.fit(self.X, self.y, X_val=self.X[:9], y_val=self.y[:9])
+        self.fitted = True
+
+    @rule()
+    def fit_weighted(self) -> None:
+        self.estimator.fit(self.X, self.y, np.arange(ROWS) % 4 + 0.5)
+        self.fitted = True
+
+    def _goes_on(self) -> bool:
+        return self.fitted and self.estimator.solver != "lbfgs" and not self.estimator.early_stopping
+
+    @precondition(_goes_on)
+    @rule(rows=some.integers(9, ROWS))
+    def partial_fit(self, rows: int) -> None:
+        self.estimator.partial_fit(self.X[:rows], self.y[:rows])
+
+    @rule(structure=some.fixed_dictionaries(STRUCTURE))
+    def set_structure(self, structure: dict[str, Any]) -> None:
+        self.estimator.set_params(**{**structure, "warm_start": False, **self._possible(structure)})
+        self.fitted = False
+
+    @rule(others=some.fixed_dictionaries({}, optional=OTHERS))
+    def set_params(self, others: dict[str, Any]) -> None:
+        if not self.fitted:  # there may be other widths from before
+            others = {**others, "warm_start": False}
+        self.estimator.set_params(**others)
+
+    @rule()
+    def pickle(self) -> None:
+        self.estimator = pickle.loads(pickle.dumps(self.estimator))
+
+    @rule()
+    def deepcopy(self) -> None:
+        self.estimator = copy.deepcopy(self.estimator)
+
+    @rule()
+    def clone(self) -> None:
+        self.estimator, self.fitted = clone(self.estimator), False
+
+    @precondition(lambda self: self.fitted)
+    @rule(seed=seeds, replaced=some.booleans())
+    def write_weights(self, seed: int, replaced: bool) -> None:
+        rng, estimator = np.random.default_rng(seed), self.estimator
+        for arrays in (estimator.coefs_, estimator.intercepts_):
+            for i, array in enumerate(arrays):
+                values = rng.standard_normal(array.shape) / 3
+                if replaced:
+                    arrays[i] = values
+                else:
+                    array[...] = values
+
+    @precondition(lambda self: self.estimator.solver != "lbfgs")
+    @rule(again=some.booleans())
+    def callback_raises(self, again: bool) -> None:
+        self.estimator.set_params(callbacks=_raise_at(0))
+        with pytest.raises(PlantedError):
+            self.estimator.fit(self.X, self.y)
+        self.estimator.set_params(callbacks=None)
+        self.fitted = True  # as far as it came
+
+    @precondition(lambda self: sys.gettrace() is None)
+    @rule(position=some.integers(0, 3000))
+    def struck_at_a_bytecode(self, position: int) -> None:
+        _struck(lambda: self.estimator.fit(self.X, self.y), position)
+        self.estimator.set_params(warm_start=False)
+        self.estimator.fit(self.X, self.y)
+        self.fitted = True
+
+    @rule(bad=some.sampled_from(BAD))
+    def refused_settings(self, bad: dict[str, Any]) -> None:
+        good = {name: self.estimator.get_params()[name] for name in bad}
+        self.estimator.set_params(**bad)
+        with pytest.raises((ValueError, TypeError)):
+            self.estimator.fit(self.X, self.y)
+        self.estimator.set_params(**good)
+        self.fitted = self.fitted and hasattr(self.estimator, "coefs_")
+
+    @precondition(lambda self: self.fitted)
+    @rule(call=some.integers(0, 3))
+    def refused_data(self, call: int) -> None:
+        estimator, X, y = self.estimator, self.X, self.y
+        with pytest.raises((ValueError, TypeError)):
+            (
+                lambda: estimator.predict(X[:, :3]),
+                lambda: estimator.predict(np.full((2, 4), np.nan)),
+                lambda: estimator.fit(X, y[:-1]),
+                lambda: estimator.fit(np.full((2, 4), np.inf), y[:2]),
+            )[call]()
+
+    def teardown(self) -> None:
+        fastmlp.set_num_threads(None)
+
+    @precondition(lambda self: self.fitted)
+    @invariant()
+    def predicts_what_numpy_does(self) -> None:
+        estimator = self.estimator
+        assert all(np.isfinite(array).all() for array in (*estimator.coefs_, *estimator.intercepts_))
+        name = NAMES.get(estimator.activation, estimator.activation)
+        out = NAMES.get(estimator.out_activation_, estimator.out_activation_)
+        names = [name] * (len(estimator.coefs_) - 1) + [out]
+        want = reference.forward(self.X, estimator.coefs_, estimator.intercepts_, names)
+        if self.classifies:
+            got = estimator.predict_proba(self.X)
+            want = np.hstack([1 - want, want]) if got.shape[1] == want.shape[1] + 1 else want
+            assert estimator.predict(self.X).shape == self.y.shape
+        else:
+            got = estimator.predict(self.X).reshape(want.shape)
+        assert reference.error(got, want, 1.0) < 1e-10
+
+    @precondition(lambda self: self.fitted)
+    @invariant()
+    def says_what_it_is(self) -> None:
+        estimator = self.estimator
+        widths = [len(estimator.coefs_[0]), *(coef.shape[1] for coef in estimator.coefs_)]
+        assert estimator.n_features_in_ == widths[0] == 4
+        assert estimator.n_outputs_ == widths[-1]
+        assert estimator.n_layers_ == len(widths)
+        assert [len(intercept) for intercept in estimator.intercepts_] == widths[1:]
+        if self.classifies:
+            assert set(estimator.classes_) <= set(np.unique(self.y)) | {0, 1, 2}
+
+    @precondition(_goes_on)
+    @invariant()
+    def copies_train_on_as_it_does(self) -> None:
+        twins = pickle.loads(pickle.dumps(self.estimator)), copy.deepcopy(self.estimator)
+        for one in (self.estimator, *twins):
+            one.partial_fit(self.X, self.y)
+        for twin in twins:
+            for own, other in zip(self.estimator.coefs_, twin.coefs_, strict=True):
+                np.testing.assert_array_equal(own, other)
+            assert twin.loss_curve_ == self.estimator.loss_curve_
+
+
+@pytest.mark.parametrize("machine", [ModelMachine, EstimatorMachine])
+def test_any_calls_in_any_order(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "STEP_WORK", 0)  # every step is shared
+    monkeypatch.setattr(threads, "CALL_WORK", 0)
+    monkeypatch.setattr(threads, "THREAD_ROWS", 1)
+    started = time.monotonic()
+    try:
+        while True:
+            run_state_machine_as_test(machine, settings=PROFILE)
+            if time.monotonic() - started >= THOROUGH:
+                break
+    finally:
+        fastmlp.set_num_threads(None)
