@@ -5,7 +5,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from types import FrameType, TracebackType
-from weakref import WeakSet
+from weakref import ref
 
 from fastmlp.kernels import native
 
@@ -13,7 +13,7 @@ from fastmlp.kernels import native
 # twice as long each time, up to native.LOOK. The others only wait: 30 of them that looked each millisecond took a whole core.
 PATIENCE = 1_000
 
-_turns: "WeakSet[Turn]" = WeakSet()
+_turns: "set[ref[Turn]]" = set()
 _bells: list[native.Lock] = []  # those that nobody waits for; a late ring only makes the next one look too early
 
 
@@ -34,7 +34,8 @@ class Turn:
         self._queue: deque[FrameType] = deque()
         self._waiting: dict[FrameType, native.Lock] = {}
         self._writers, self._torn = writers, False
-        _turns.add(self)
+        # What takes it out again is no Python, in which a signal handler's exception would be printed and lost.
+        _turns.add(ref(self, _turns.discard))
 
     def __enter__(self) -> None:
         frame = sys._getframe(1)
@@ -116,7 +117,7 @@ def _runs(frame: FrameType) -> bool:
 def _forked() -> None:
     """In a child, which has none of its parent's threads: their calls will not end."""
     own = set(_callers(sys._getframe()))
-    for turn in _turns:
+    for turn in filter(None, [one() for one in tuple(_turns)]):
         turn._waiting.clear()
         for frame in tuple(turn._queue):
             if frame not in own and not _ended(frame):

@@ -458,6 +458,7 @@ print([one.data["dispatcher"].py_func.__name__ for _, one in recorder.buffer if 
 """
 
 
+@pytest.mark.slow  # compiles everything
 def test_after_warmup_the_usual_networks_compile_nothing(python, tmp_path):
     assert python(WARM, NUMBA_CACHE_DIR=str(tmp_path)) == "[]\n"
 

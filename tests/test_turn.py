@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 import warnings
@@ -119,6 +120,25 @@ def test_an_exception_while_waiting_leaves_the_queue(monkeypatch: pytest.MonkeyP
     holder.join(30)
     with one:
         pass
+
+
+def test_no_python_runs_when_one_goes() -> None:
+    """A handler's exception would be printed and lost there: it has no caller."""
+    seen: list[str] = []
+
+    def trace(frame: Any, event: str, arg: Any) -> None:
+        seen.append(frame.f_code.co_qualname)
+
+    one = Turn()
+    before = len(turn._turns)
+    kept = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        del one
+    finally:
+        sys.settrace(kept)
+    assert not seen
+    assert len(turn._turns) == before - 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
