@@ -313,8 +313,7 @@ class Perceptron(Arguments):
             else:
                 right = ((out > 0.5) == y).all(axis=1) | (len(self.classes_) == 1)
             return float(np.average(right, weights=weights))
-        with np.errstate(over="ignore"):
-            predicted = np.exp(out) if self.out_activation_ == "exp" else out
+        predicted = validation.silently(lambda: np.exp(out)) if self.out_activation_ == "exp" else out
         if not np.isfinite(predicted).all():
             return float("nan")
         return float(r2_score(y, predicted, sample_weight=weights))

@@ -2,14 +2,17 @@
 
 import ctypes
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextvars import copy_context
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from fastmlp.activations import ACTIVATIONS, CustomActivation
 from fastmlp.losses import LOSSES
+
+T = TypeVar("T")
 
 FEW = 32  # numbers that Python checks sooner than NumPy does
 MOST = 2**40  # of anything that is counted: far beyond use, and far from where 64 bits end
@@ -117,8 +120,20 @@ def contiguous(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
         return _as_writeable(array)
     if array.dtype.kind in "iub":
         return array.astype(dtype, order="C")
-    with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 lies inf, and inf is the loss's to report
-        return array.astype(dtype, order="C")
+    return silently(lambda: array.astype(dtype, order="C"))  # beyond float32 lies inf, and inf is the loss's to report
+
+
+def silently(work: Callable[[], T]) -> T:
+    """The result of work(), without NumPy's warnings of overflow and of what is invalid.
+
+    In a context of its own: there is nothing to put back, which an exception of a signal's handler might prevent.
+    """
+
+    def run() -> T:
+        np.seterr(over="ignore", invalid="ignore")
+        return work()
+
+    return copy_context().run(run)
 
 
 def _as_writeable(array: np.ndarray) -> np.ndarray:
@@ -234,13 +249,11 @@ def weights(name: str, value: Any, rows: int, dtype: Any = np.float64) -> np.nda
     array = numbers(name, value)
     if array.shape != (rows,):
         raise ValueError(f"{name} must have shape ({rows},), a weight for each row, got {array.shape}")
-    with np.errstate(over="ignore"):
-        array = array.astype(dtype)
+    array = silently(lambda: array.astype(dtype))
     good = (array >= 0) & np.isfinite(array)
     if not good.all():
         raise ValueError(f"{name} must be finite and at least 0, got {array[~good][0].item()!r}")
-    with np.errstate(over="ignore"):
-        total = array.sum()
+    total = silently(array.sum)
     if total < np.finfo(total.dtype).tiny:  # the kernels take subnormal numbers for 0
         raise ValueError(f"{name} must have a positive sum, got {'only zeros' if total == 0 else total.item()}")
     if not np.isfinite(total):

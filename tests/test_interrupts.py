@@ -63,6 +63,7 @@ CASES = {
     "fit by two": Case(lambda m, X, y: m.fit(X, y, 2, 40, optimizer=ADAM, rng=0), sizes=WIDE, threads=2),
     "fit with callbacks": Case(_best),
     "fit_batches": Case(_stream),
+    "fit on float32": Case(lambda m, X, y: m.fit(X.astype("f4"), y, sample_weight=np.ones(90, "f4"))),
     "predict": Case(lambda m, X, y: m.predict(X)),
     "predict many": Case(lambda m, X, y: m.predict(MANY)),
     "loss": Case(lambda m, X, y: m.loss(X, y)),
@@ -131,7 +132,7 @@ def test_struck_at_any_bytecode(name: str, all_share: None) -> None:
     X, y = DATA[case.sizes[0]]
     places = _places(case)  # and all is compiled
     model = _started(case)
-    positions = 0
+    positions, numpys = 0, np.geterr()
 
     def act() -> None:
         case.act(model, X, y)
@@ -141,6 +142,7 @@ def test_struck_at_any_bytecode(name: str, all_share: None) -> None:
             break
         positions += 1
         assert model.params.tobytes() in places, where
+        assert np.geterr() == numpys, where
         _check(model, X, y, where)
         model = _started(case)
     assert positions > 0

@@ -13,9 +13,9 @@ import pytest
 from fastmlp.kernels import plan as at
 from fastmlp.kernels.interpreted import INTERPRETED
 from fastmlp.kernels.jit import Int, Integers, Pointer, entry, kernel
-from fastmlp.kernels.native import MOST_HELPERS
 from fastmlp.kernels.parallel import atomic_add, crew, meet
 from fastmlp.kernels.pointer import CHECKED, part, pointer
+from fastmlp.kernels.program import MOST_HELPERS
 
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="without compiled code there is one thread")
 
