@@ -4,6 +4,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from types import FrameType, TracebackType
 from weakref import ref
 
@@ -51,21 +52,21 @@ class Turn:
 
     def _ring(self) -> None:
         """Wake up the call whose turn it is; an exception here costs it some PATIENCE."""
-        for frame in tuple(self._queue)[:1]:
-            bell = self._waiting.get(frame)
+        with suppress(IndexError):  # nobody is left
+            bell = self._waiting.get(self._queue[0])
             if bell is not None:
                 bell.release()
 
     def _wait(self, frame: FrameType) -> None:
         queue = self._queue
-        if not set(_callers(frame)).isdisjoint(tuple(queue)):
+        if not set(_callers(frame)).isdisjoint(queue.copy()):  # another thread may change it meanwhile
             self._leave(frame)
             raise RuntimeError("the model is in the middle of a call of this thread: a signal handler or print may not call it")
         bell = self._waiting[frame] = _bells.pop() if _bells else native.Lock()
         patience = PATIENCE
         try:
             while queue[0] is not frame:
-                head, *others = queue
+                head = queue[0]
                 if self._torn:
                     raise RuntimeError(
                         "this process was forked while another thread trained the model, whose parameters may be those of the"
@@ -73,7 +74,7 @@ class Turn:
                     )
                 if _ended(head):
                     self._leave(head)
-                elif others[0] is not frame:
+                elif queue.index(frame) > 1:
                     bell.acquire(native.LOOK)
                 elif not bell.acquire(patience):
                     patience = min(2 * patience, native.LOOK)
