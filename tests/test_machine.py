@@ -1,4 +1,4 @@
-"""Any calls in any order: what a model and an estimator must be after each of them, whatever came before.
+"""Any calls in any order: what a model must be after each of them, whatever came before.
 
 Some hundred calls here; ``FASTMLP_THOROUGH=<seconds>`` for as many as there is time for, drawn anew each time.
 """
@@ -22,10 +22,9 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as some
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from interrupts import Striker, Struck
-from sklearn.base import clone
 
 import fastmlp
-from fastmlp import MLPClassifier, MLPRegressor, schedules, threads
+from fastmlp import schedules, threads
 from fastmlp.kernels.interpreted import INTERPRETED
 
 pytestmark = [
@@ -339,186 +338,14 @@ BAD = (
 NAMES = {"logistic": "sigmoid"}
 
 
-class EstimatorMachine(RuleBasedStateMachine):
-    """`MLPClassifier` or `MLPRegressor`."""
-
-    fitted = False
-
-    @initialize(
-        task=some.sampled_from(("binary", "classes", "labels", "number", "numbers")),
-        seed=seeds,
-        structure=some.fixed_dictionaries(STRUCTURE),
-    )
-    def build(self, task: str, seed: int, structure: dict[str, Any]) -> None:
-        rng = np.random.default_rng(seed)
-        self.X = rng.standard_normal((ROWS, 4))
-        if task == "binary":
-            self.y: np.ndarray = np.where(self.X[:, 0] > 0, "b", "a")
-        elif task == "classes":
-            self.y = np.arange(ROWS) % 3
-        elif task == "labels":
-            self.y = (self.X[:, :3] > 0).astype(int)
-        else:
-            self.y = self.X[:, 0] if task == "number" else self.X[:, :2] * 2
-        self.classifies = task in ("binary", "classes", "labels")
-        kind = MLPClassifier if self.classifies else MLPRegressor
-        self.estimator = kind(**{**structure, "max_iter": 3, "random_state": 0, **self._possible(structure)})
-
-    def _possible(self, structure: dict[str, Any]) -> dict[str, Any]:
-        """No dropout where there is nothing to drop, or no stochastic solver."""
-        none = structure.get("hidden_layer_sizes") == () or structure.get("solver") == "lbfgs"
-        return {"dropout": 0.0} if none else {}
-
-    @rule()
-    def fit(self) -> None:
-        self.estimator.fit(self.X, self.y)
-        self.fitted = True
-
-    @precondition(lambda self: self.estimator.solver != "lbfgs")
-    @rule()
-    def fit_with_validation(self) -> None:
-        self.estimator.fit(self.X, self.y, X_val=self.X[:9], y_val=self.y[:9])
-        self.fitted = True
-
-    @rule()
-    def fit_weighted(self) -> None:
-        self.estimator.fit(self.X, self.y, np.arange(ROWS) % 4 + 0.5)
-        self.fitted = True
-
-    def _goes_on(self) -> bool:
-        return self.fitted and self.estimator.solver != "lbfgs" and not self.estimator.early_stopping
-
-    @precondition(_goes_on)
-    @rule(rows=some.integers(9, ROWS))
-    def partial_fit(self, rows: int) -> None:
-        self.estimator.partial_fit(self.X[:rows], self.y[:rows])
-
-    @rule(structure=some.fixed_dictionaries(STRUCTURE))
-    def set_structure(self, structure: dict[str, Any]) -> None:
-        self.estimator.set_params(**{**structure, "warm_start": False, **self._possible(structure)})
-        self.fitted = False
-
-    @rule(others=some.fixed_dictionaries({}, optional=OTHERS))
-    def set_params(self, others: dict[str, Any]) -> None:
-        if not self.fitted:  # there may be other widths from before
-            others = {**others, "warm_start": False}
-        self.estimator.set_params(**others)
-
-    @rule()
-    def pickle(self) -> None:
-        self.estimator = pickle.loads(pickle.dumps(self.estimator))
-
-    @rule()
-    def deepcopy(self) -> None:
-        self.estimator = copy.deepcopy(self.estimator)
-
-    @rule()
-    def clone(self) -> None:
-        self.estimator, self.fitted = clone(self.estimator), False
-
-    @precondition(lambda self: self.fitted)
-    @rule(seed=seeds, replaced=some.booleans())
-    def write_weights(self, seed: int, replaced: bool) -> None:
-        rng, estimator = np.random.default_rng(seed), self.estimator
-        for arrays in (estimator.coefs_, estimator.intercepts_):
-            for i, array in enumerate(arrays):
-                values = rng.standard_normal(array.shape) / 3
-                if replaced:
-                    arrays[i] = values
-                else:
-                    array[...] = values
-
-    @precondition(lambda self: self.estimator.solver != "lbfgs")
-    @rule(again=some.booleans())
-    def callback_raises(self, again: bool) -> None:
-        self.estimator.set_params(callbacks=_raise_at(0))
-        with pytest.raises(PlantedError):
-            self.estimator.fit(self.X, self.y)
-        self.estimator.set_params(callbacks=None)
-        self.fitted = True  # as far as it came
-
-    @precondition(lambda self: sys.gettrace() is None)
-    @rule(position=some.integers(0, 3000))
-    def struck_at_a_bytecode(self, position: int) -> None:
-        _struck(lambda: self.estimator.fit(self.X, self.y), position)
-        self.estimator.set_params(warm_start=False)
-        self.estimator.fit(self.X, self.y)
-        self.fitted = True
-
-    @rule(bad=some.sampled_from(BAD))
-    def refused_settings(self, bad: dict[str, Any]) -> None:
-        good = {name: self.estimator.get_params()[name] for name in bad}
-        self.estimator.set_params(**bad)
-        with pytest.raises((ValueError, TypeError)):
-            self.estimator.fit(self.X, self.y)
-        self.estimator.set_params(**good)
-        self.fitted = self.fitted and hasattr(self.estimator, "coefs_")
-
-    @precondition(lambda self: self.fitted)
-    @rule(call=some.integers(0, 3))
-    def refused_data(self, call: int) -> None:
-        estimator, X, y = self.estimator, self.X, self.y
-        with pytest.raises((ValueError, TypeError)):
-            (
-                lambda: estimator.predict(X[:, :3]),
-                lambda: estimator.predict(np.full((2, 4), np.nan)),
-                lambda: estimator.fit(X, y[:-1]),
-                lambda: estimator.fit(np.full((2, 4), np.inf), y[:2]),
-            )[call]()
-
-    def teardown(self) -> None:
-        fastmlp.set_num_threads(None)
-
-    @precondition(lambda self: self.fitted)
-    @invariant()
-    def predicts_what_numpy_does(self) -> None:
-        estimator = self.estimator
-        assert all(np.isfinite(array).all() for array in (*estimator.coefs_, *estimator.intercepts_))
-        name = NAMES.get(estimator.activation, estimator.activation)
-        out = NAMES.get(estimator.out_activation_, estimator.out_activation_)
-        names = [name] * (len(estimator.coefs_) - 1) + [out]
-        want = reference.forward(self.X, estimator.coefs_, estimator.intercepts_, names)
-        if self.classifies:
-            got = estimator.predict_proba(self.X)
-            want = np.hstack([1 - want, want]) if got.shape[1] == want.shape[1] + 1 else want
-            assert estimator.predict(self.X).shape == self.y.shape
-        else:
-            got = estimator.predict(self.X).reshape(want.shape)
-        assert reference.error(got, want, 1.0) < 1e-10
-
-    @precondition(lambda self: self.fitted)
-    @invariant()
-    def says_what_it_is(self) -> None:
-        estimator = self.estimator
-        widths = [len(estimator.coefs_[0]), *(coef.shape[1] for coef in estimator.coefs_)]
-        assert estimator.n_features_in_ == widths[0] == 4
-        assert estimator.n_outputs_ == widths[-1]
-        assert estimator.n_layers_ == len(widths)
-        assert [len(intercept) for intercept in estimator.intercepts_] == widths[1:]
-        if self.classifies:
-            assert set(estimator.classes_) <= set(np.unique(self.y)) | {0, 1, 2}
-
-    @precondition(_goes_on)
-    @invariant()
-    def copies_train_on_as_it_does(self) -> None:
-        twins = pickle.loads(pickle.dumps(self.estimator)), copy.deepcopy(self.estimator)
-        for one in (self.estimator, *twins):
-            one.partial_fit(self.X, self.y)
-        for twin in twins:
-            for own, other in zip(self.estimator.coefs_, twin.coefs_, strict=True):
-                np.testing.assert_array_equal(own, other)
-            assert twin.loss_curve_ == self.estimator.loss_curve_
-
-
-@pytest.mark.parametrize("machine", [ModelMachine, EstimatorMachine])
-def test_any_calls_in_any_order(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_calls_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "STEP_WORK", 0)  # every step is shared
     monkeypatch.setattr(threads, "CALL_WORK", 0)
     monkeypatch.setattr(threads, "THREAD_ROWS", 1)
     started = time.monotonic()
     try:
         while True:
-            run_state_machine_as_test(machine, settings=PROFILE)
+            run_state_machine_as_test(ModelMachine, settings=PROFILE)
             if time.monotonic() - started >= THOROUGH:
                 break
     finally:
