@@ -164,7 +164,6 @@ def test_an_idle_model_holds_no_scratch_of_its_own(name: str, dtype: Any) -> Non
     assert sum(arrays.values()) <= kept + 2 * OWN_BYTES
 
 
-@pytest.mark.small
 def test_trim_gives_back_what_is_kept(dtype: Any) -> None:
     rows = 40 if INTERPRETED else 3000
     X, y = _data(rows, dtype)
