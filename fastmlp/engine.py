@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp import threads
+from fastmlp import threads, workspace
 from fastmlp.kernels import plan as at
 from fastmlp.kernels import train as kernels
 from fastmlp.kernels.loss import takes_labels
@@ -23,13 +23,11 @@ from fastmlp.kernels.update import GAIN, HYPER
 from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import SGD
 from fastmlp.turn import Turn
-from fastmlp.workspace import Layout, Workspace, aligned
+from fastmlp.workspace import Workspace, aligned
 
-# Work of the first compiled call of a training, and of each of a prediction, in multiply-adds: some hundredths of a second. The
-# next calls of a training take about CALL_SECONDS: signals and printing get their turn in between. A step's own overhead, and
-# each parameter's update from memory, count as so many.
-CALL_TURN, STEP_COST, UPDATE_COST = 1 << 30, 5000, 64
-CALL_SECONDS = 0.1
+# After the first compiled call of a training (workspace.CALL_TURN) the next ones take about CALL_SECONDS: signals and printing
+# get their turn in between. A step's own overhead, and each parameter's update from memory, count as so many multiply-adds.
+CALL_SECONDS, STEP_COST, UPDATE_COST = 0.1, 5000, 64
 NO_ORDER, NO_RATES = np.zeros(1, np.int64), np.zeros(1)
 
 
@@ -175,7 +173,7 @@ class Engine:
                     losses = np.zeros(1)
                     self._train(job, losses, lambda done: None)
                     return losses.item()
-                self._prepare_training(job, 1, 1)
+                self._prepare_training(job, 1, self._narrow(job), 1)
                 layout, memory = self._space.layout, self._memory
                 self._ready = ready = wanted, layout.plan, layout.own, layout.size, memory.moments, memory.state
             _, plan, own, size, moments, state = ready
@@ -190,8 +188,9 @@ class Engine:
     def _train(self, job: Job, losses: np.ndarray, look: Callable[[int], None]) -> None:
         space, epochs = self._space, len(losses)
         work, steps = 3 * job.batch * space.parameters, epochs * -(-len(job.X) // job.batch)
-        shares = 1 if self._narrow(job) else threads.share(job.batch, work, steps)
-        self._prepare_training(job, epochs, shares)
+        narrow = self._narrow(job)
+        shares = 1 if narrow else threads.share(job.batch, work, steps)
+        self._prepare_training(job, epochs, narrow, shares)
         layout, memory = space.layout, self._memory
         state = memory.state
         state[: at.STEP] = state[at.STEP + 1 :] = 0
@@ -200,9 +199,8 @@ class Engine:
         rates = NO_RATES if job.rates is None else job.rates
         buffer = self._scratch.take(layout.size) if layout.own is None else layout.own
         data = layout.plan, self._hyper, self._store, memory.moments, buffer, job.X, job.y, order, state, losses, rates
-        whole = space.grouped(job.batch) or layout.plan[at.NARROW]
-        blocks = 1 if whole else -(-job.batch // int(layout.plan[at.BLOCK]))  # of a step, which a call may end behind
-        count = CALL_TURN * shares * blocks // (work + STEP_COST + UPDATE_COST * space.parameters) + 1
+        parts = shares * space.blocks(job.batch, narrow)
+        count = workspace.CALL_TURN * parts // (work + STEP_COST + UPDATE_COST * space.parameters) + 1
         started = 0.0  # so the first two calls are as long: of the smallest nets' fits, a look at the clock would be 1 %
         while True:
             if not kernels.train(*data, count, shares):
@@ -237,9 +235,8 @@ class Engine:
     def _predict_many(self, X: np.ndarray, out: np.ndarray) -> bool:
         """`predict` of more rows than a block, by several calls if they are very many."""
         space, rows = self._space, len(X)
-        space.reserve(rows)
-        layout = space.layout
-        piece = self._piece(layout)
+        layout = space.reserve(rows)
+        piece = space.piece
         work = self._scratch.take(layout.size) if layout.own is None else layout.own
         well = len(out) == rows
         for start in range(0, rows, piece):
@@ -249,18 +246,13 @@ class Engine:
             self._scratch.give(work)
         return well
 
-    def _piece(self, layout: Layout) -> int:
-        """Rows of a call of `predict` and `loss`, in whole blocks: some hundredths of a second."""
-        block = int(layout.plan[at.BLOCK])
-        return max(CALL_TURN // self._space.parameters // block, 1) * block
-
     def loss(self, X: np.ndarray, y: np.ndarray, code: int, weighted: bool = False) -> float:
         """The mean loss over all rows."""
         with self._turn:
             self._prepare(code, len(X), y.shape[1], weighted)
             layout = self._space.layout
             work = self._scratch.take(layout.size) if layout.own is None else layout.own
-            piece, loss = self._piece(layout), 0.0
+            piece, loss = self._space.piece, 0.0
             for start in range(0, len(X), piece):
                 loss = kernels.evaluate_loss(layout.plan, self.params, work, X, y, start, min(start + piece, len(X)), loss)
             if layout.own is None:
@@ -290,7 +282,8 @@ class Engine:
             layout, state = self._space.layout, self._memory.state
             work = self._scratch.take(layout.size) if layout.own is None else layout.own
             given = layout.plan, self._hyper, self.params, work, X, y, state, flat, dx, int(inputs)
-            state[at.WITHIN], count = 0, CALL_TURN // (3 * int(layout.plan[at.BLOCK]) * self._space.parameters) + 1
+            work_of_all = 3 * len(X) * self._space.parameters
+            state[at.WITHIN], count = 0, workspace.CALL_TURN * self._space.blocks(len(X)) // work_of_all + 1
             loss = kernels.evaluate_gradient(*given, count)
             while state[at.WITHIN]:
                 loss = kernels.evaluate_gradient(*given, count)
@@ -349,25 +342,22 @@ class Engine:
     ) -> None:
         """Make room for a call, and tell the plan what it is about."""
         self._ready = None
-        space = self._space
-        space.reserve(rows, narrow, shares)
-        plan = space.layout.plan
+        layout = self._space.reserve(rows, narrow, shares)
+        plan = layout.plan
         plan[at.LOSS], plan[at.TARGETS], plan[at.WEIGHTED] = code, targets, weighted
-        count = HYPER + int(plan[at.CHUNKS]) + space.partials(rows)
-        if len(self._hyper) < count:
-            hyper = np.zeros(count)
+        if len(self._hyper) < self._space.settings + layout.partials:
+            hyper = np.zeros(self._space.settings + layout.partials)
             hyper[GAIN] = 1
             self._hyper_of = None
             self._hyper = hyper
 
-    def _prepare_training(self, job: Job, epochs: int, shares: int) -> None:
+    def _prepare_training(self, job: Job, epochs: int, narrow: bool, shares: int) -> None:
         if type(job.optimizer) is not self._memory.kind:  # the memory of the kind before must outlive what is refused
             self._admit(job.X, job.y, job.code, job.weighted)
-        narrow = self._narrow(job)
         self._prepare(job.code, job.batch, job.y.shape[1], job.weighted, narrow, shares)
         self._prepare_optimizer(job.optimizer)
         plan = self._space.layout.plan
-        plan[at.SAMPLES : at.EPOCHS + 1] = len(job.X), job.batch, epochs
+        plan[at.SAMPLES], plan[at.BATCH], plan[at.EPOCHS] = len(job.X), job.batch, epochs
         plan[at.SHUFFLE] = 0 if job.order is None else at.REORDER if job.shuffle else 1
         plan[at.NARROW], plan[at.RATED] = narrow, job.rates is not None
         plan[at.SEED] = job.dropout | 1 if self._space.drops else 0
@@ -376,6 +366,9 @@ class Engine:
 
     def _prepare_optimizer(self, optimizer: Optimizer) -> None:
         """The optimiser's settings and memory; its memory stays while its kind does."""
+        if optimizer is self._hyper_of:
+            return
+        self._hyper_of = None
         plan, padded, dtype = self._space.layout.plan, self._space.padded, self._store.dtype
         kind, moments, averaged, state = self._memory
         if type(optimizer) is not kind:
@@ -393,7 +386,5 @@ class Engine:
         if state is not self._memory.state or moments is not self._memory.moments:
             self._memory = Memory(kind, moments, mean, state)
         plan[at.OPTIMIZER], plan[at.WHOLE], plan[at.AVERAGED] = optimizer.code, optimizer.whole, mean
-        if optimizer is not self._hyper_of:
-            self._hyper_of = None
-            self._hyper[:HYPER] = optimizer.hyper()
-            self._hyper_of = optimizer
+        self._hyper[:HYPER] = optimizer.hyper()
+        self._hyper_of = optimizer

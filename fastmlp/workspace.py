@@ -16,9 +16,11 @@ from fastmlp.kernels.apply import STRETCH
 from fastmlp.kernels.dropout import WHOLE
 from fastmlp.kernels.gradient import GROUPED_ROWS, GROUPS
 from fastmlp.kernels.loss import BCE, HUBER, MAE, MSE
+from fastmlp.kernels.narrow import NARROW_ROWS
 from fastmlp.kernels.product import FAR_WEIGHTS, TALL, spare_room
 from fastmlp.kernels.step import CHUNK
 from fastmlp.kernels.tile import VECTOR_BYTES
+from fastmlp.kernels.update import HYPER
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest register
 PADDING = 16  # numbers: a multiple of every register's
@@ -26,6 +28,8 @@ PADDING = 16  # numbers: a multiple of every register's
 # should stay in a 1 to 2 MB second-level cache, and a block be tall enough for the products to run at full speed.
 BLOCK_BYTES = 1 << 20
 BLOCK_ROWS = 256
+# Multiply-adds of a compiled call, after which signals get their turn: some hundredths of a second.
+CALL_TURN = 1 << 30
 # A work buffer of at most OWN_BYTES stays a model's own: to borrow one takes 0.2 us. Of those that are lent, at most KEPT_BYTES
 # are kept while nobody needs them, or the one that was used last.
 OWN_BYTES = 1 << 14
@@ -60,6 +64,8 @@ class Layout(NamedTuple):
         Rows of a block, and of a batch that is packed.
     sums, groups : int
         Numbers of the gradients of the narrow path, and of groups of rows.
+    partials : int
+        Losses of chunks of rows that there may be at a time.
     threads : int
     own : flat array or None
         The buffer, if it is small; else one is borrowed.
@@ -71,6 +77,7 @@ class Layout(NamedTuple):
     packed: int = 0
     sums: int = 0
     groups: int = 0
+    partials: int = 0
     threads: int = 0
     own: np.ndarray | None = None
 
@@ -134,6 +141,10 @@ class Workspace:
         The number of parameters.
     padded : int
         The same, rounded up to whole registers.
+    piece : int
+        Rows of a compiled call of `predict` or `loss`, in whole blocks.
+    settings : int
+        Numbers of the optimiser's settings, before the partial losses.
     """
 
     def __init__(
@@ -161,10 +172,16 @@ class Workspace:
         self.padded = -(-end // PADDING) * PADDING
         plan[at.LAYERS], plan[at.LOSS], plan[at.PARAMETERS] = layers, loss, self.padded
         plan[at.BLOCK] = max(BLOCK_BYTES // row_bytes // CHUNK * CHUNK, BLOCK_ROWS)
+        block = int(plan[at.BLOCK])
+        self.piece = max(CALL_TURN // end // block, 1) * block
         plan[at.CHUNKS] = -(-end // STRETCH)
+        self.settings = HYPER + int(plan[at.CHUNKS])
         self._may_group = self.padded <= GROUPED_PARAMETERS and not records[:, at.STRIPS].any()
         plan[at.GROUPED] = self._may_group
-        self._softmax = records[-1, at.ACTIVATION] == SOFTMAX
+        self._lanes = lanes = VECTOR_BYTES // dtype.itemsize
+        most = layers * min(20, 2.5 * lanes), layers * 2.5 * lanes
+        softmax = records[-1, at.ACTIVATION] == SOFTMAX
+        self._narrow = tuple(end <= parameters and not softmax for parameters in most)  # of few rows, of many
         self.layout = Layout(plan)
 
     @property
@@ -179,34 +196,36 @@ class Workspace:
         lanes a layer would leave empty. Measured over widths of 1 to 32, 1 to 8 layers, batches of 1 to 256: the two meet
         at about 20 parameters a layer, and at 2.5 times the lanes where the batch fills them.
         """
-        if loss not in (BCE, MSE, MAE, HUBER) or self._softmax:
-            return False  # these look across a row's outputs, which lie in different registers there
-        lanes = VECTOR_BYTES // self.dtype.itemsize
-        return self.parameters <= len(self.offsets) * (2.5 * lanes if rows >= lanes else min(20, 2.5 * lanes))
+        # Other losses, and softmax, look across a row's outputs, which lie in different registers there.
+        return self._narrow[rows >= self._lanes] and loss in (BCE, MSE, MAE, HUBER)
 
-    def reserve(self, rows: int, narrow: bool = False, threads: int = 1) -> None:
+    def reserve(self, rows: int, narrow: bool = False, threads: int = 1) -> Layout:
         """Make room for batches of up to `rows` rows; the narrow path packs whole batches, the other takes them by blocks."""
         now = self.layout
         grouped = not narrow and self.grouped(rows)
-        if rows <= now.capacity and not narrow and not grouped and threads <= now.threads:
-            return
+        room = (now.packed if now.sums else 0) if narrow else now.capacity
+        if rows <= room and not grouped and threads <= now.threads:
+            return now
         block = min(rows, int(now.plan[at.BLOCK]))
         if grouped:
             block = max(threads * min(-(-rows // (GROUPS * CHUNK)) * CHUNK, block), block)
         packed = rows if narrow else block
         sums = self.padded * PADDING if narrow else now.sums
         groups = self.padded * GROUPS if grouped else now.groups
+        partials = max(block, rows if grouped else 0) // CHUNK + 1
         if (
             block <= now.capacity
             and packed <= now.packed
             and sums <= now.sums
             and groups <= now.groups
+            and partials <= now.partials
             and threads <= now.threads
         ):
-            return
+            return now
         # A block's size is rounded up to whole chunks.
         rows = max(-(-block // CHUNK) * CHUNK, now.capacity)
         packed = max(-(-packed // CHUNK) * CHUNK, now.packed)
+        partials = max(rows // CHUNK + 1, partials, now.partials)
         threads = max(threads, now.threads)
         # All is worked out aside: an interrupt must not leave offsets of one layout beside the size of another.
         plan = now.plan.copy()
@@ -246,7 +265,8 @@ class Workspace:
         own = aligned(end, self.dtype) if end * self.dtype.itemsize <= OWN_BYTES else None
         if own is None:  # if there is not so much memory, what needs less must still work
             self.scratch.give(self.scratch.take(end))
-        self.layout = Layout(plan, end, rows, packed, sums, groups, threads, own)
+        self.layout = now = Layout(plan, end, rows, packed, sums, groups, partials, threads, own)
+        return now
 
     def forget(self) -> None:
         """The layout of no rows: the next call finds out anew what it needs."""
@@ -258,6 +278,6 @@ class Workspace:
         """Whether groups of so many rows have gradients of their own."""
         return self._may_group and rows >= GROUPED_ROWS
 
-    def partials(self, rows: int) -> int:
-        """How many partial losses a batch of `rows` rows has at a time: a block's, or its own."""
-        return max(self.layout.capacity, rows if self.grouped(rows) else 0) // CHUNK + 1
+    def blocks(self, rows: int, narrow: bool = False) -> int:
+        """How many parts of a step over so many rows a compiled call may end behind."""
+        return -(-rows // (NARROW_ROWS if narrow else int(self.layout.plan[at.BLOCK]) * (GROUPS if self.grouped(rows) else 1)))

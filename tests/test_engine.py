@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numba.core.errors import TypingError
 
-from fastmlp import SGD, Adam, Model, engine, threads
+from fastmlp import SGD, Adam, Model, engine, threads, workspace
 from fastmlp.engine import Job
 from fastmlp.kernels import plan as at
 from fastmlp.kernels.interpreted import INTERPRETED
@@ -159,7 +159,7 @@ def test_a_step_after_one_that_was_left_in_the_middle(monkeypatch: pytest.Monkey
     X, y = np.ones((20_000, 7)), np.ones((20_000, 2))
     for one in (model, other):
         one.step(X[:2], y[:2])
-    monkeypatch.setattr(engine, "CALL_TURN", 0)
+    monkeypatch.setattr(workspace, "CALL_TURN", 0)
 
     def leave(done: int) -> None:
         raise KeyboardInterrupt

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import reference
 
-from fastmlp import SGD, Adam, Model, engine
+from fastmlp import SGD, Adam, Model, workspace
 from fastmlp.kernels.interpreted import INTERPRETED
 
 compiled = pytest.mark.skipif(INTERPRETED, reason="takes minutes in plain Python")
@@ -144,7 +144,7 @@ def _folded(path: Path, shape: tuple[int, int], dtype: Any) -> np.ndarray:
 @pytest.fixture
 def in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """Predictions are not cut into calls that give signals their turn."""
-    monkeypatch.setattr(engine, "CALL_TURN", 1 << 60)
+    monkeypatch.setattr(workspace, "CALL_TURN", 1 << 60)
 
 
 @compiled

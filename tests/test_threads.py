@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import engine, threads
+from fastmlp import engine, threads, workspace
 from fastmlp.kernels import plan as at
 from fastmlp.kernels import train as kernels
 from fastmlp.kernels.interpreted import INTERPRETED
@@ -22,6 +22,7 @@ NETS = {
     "panels": ([20, 1100, 40, 3], "tanh", "mse", 250, 120),
     "groups": ([5, 30, 20, 3], "tanh", "cross_entropy", 2500, 1100),
     "few rows": ([30, 200, 4], "relu", "cross_entropy", 40, 3),
+    "narrow": ([2, 2, 1], "tanh", "bce", 150_000, 140_000),
 }
 
 
@@ -117,7 +118,7 @@ def test_threads_do_share(all_share: None, monkeypatch: pytest.MonkeyPatch) -> N
     model, _ = _trained("strips", 3, "float32", fastmlp.SGD(0.01))
     assert [shares for _, shares in seen] == [3]
     seen.clear()
-    monkeypatch.setattr(engine, "CALL_TURN", 0)  # a call makes one step, and the next ones what takes so long
+    monkeypatch.setattr(workspace, "CALL_TURN", 0)  # a call makes one step, and the next ones what takes so long
     monkeypatch.setattr(engine, "CALL_SECONDS", 0)
     other, _ = _trained("strips", 3, "float32", fastmlp.SGD(0.01))
     assert seen == [(1, 3)] * 8
@@ -127,6 +128,9 @@ def test_threads_do_share(all_share: None, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.skipif(INTERPRETED, reason="without compiled code there is one thread")
 @pytest.mark.parametrize("net", NETS)
 def test_a_call_may_end_behind_any_block(net: str, dtype: Any, all_share: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if net == "groups":  # several blocks in each
+        monkeypatch.setattr(workspace, "BLOCK_BYTES", 0)
+        monkeypatch.setattr(workspace, "BLOCK_ROWS", 64)
     for optimizer in (fastmlp.Nadam(1e-3), fastmlp.SGD(0.05, **WHOLE)):
         model, losses = _trained(net, 1, str(dtype), optimizer)
         sizes, _, loss, rows, _ = NETS[net]
@@ -134,7 +138,7 @@ def test_a_call_may_end_behind_any_block(net: str, dtype: Any, all_share: None, 
         y = np.zeros(rows, int) if loss in ("bce", "cross_entropy") else np.zeros((rows, sizes[-1]))
         want = model.loss(X, y), model.gradient(X, y)[1], model.predict(X)
         with monkeypatch.context() as patch:
-            patch.setattr(engine, "CALL_TURN", 0)
+            patch.setattr(workspace, "CALL_TURN", 0)
             patch.setattr(engine, "CALL_SECONDS", 0)
             for count in (1, 2, 3):
                 other, others = _trained(net, count, str(dtype), optimizer)
@@ -145,16 +149,25 @@ def test_a_call_may_end_behind_any_block(net: str, dtype: Any, all_share: None, 
             np.testing.assert_array_equal(other.predict(X), want[2])
 
 
+LEFT = {"blocks": ([7, 150, 160, 2], 1500, 256), "groups": ([7, 30, 2], 9000, 16 * 64), "narrow": ([2, 2, 1], 300_000, 1 << 16)}
+
+
 @pytest.mark.skipif(INTERPRETED, reason="without compiled code there is one thread")
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_step_that_is_left_in_the_middle_has_not_been(count: int, all_share: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("net", LEFT)
+def test_a_step_that_is_left_in_the_middle_has_not_been(
+    net: str, count: int, all_share: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, rows, block = LEFT[net]
     rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((1500, 7)), rng.standard_normal((1500, 2))
+    X, y = rng.standard_normal((rows, sizes[0])), rng.standard_normal((rows, sizes[-1]))
     fastmlp.set_num_threads(count)
-    models = [fastmlp.Model([7, 150, 160, 2], "gelu", rng=0) for _ in range(2)]
+    monkeypatch.setattr(workspace, "BLOCK_BYTES", 0)
+    monkeypatch.setattr(workspace, "BLOCK_ROWS", 64 if net == "groups" else 256)
+    models = [fastmlp.Model(sizes, "gelu", rng=0) for _ in range(2)]
     for model in models:
         model.fit(X, y, 2, optimizer=fastmlp.Nadam(1e-3))
-    monkeypatch.setattr(engine, "CALL_TURN", 0)
+    monkeypatch.setattr(workspace, "CALL_TURN", 0)
     monkeypatch.setattr(engine, "CALL_SECONDS", 0)
     calls = []
 
@@ -164,10 +177,10 @@ def test_a_step_that_is_left_in_the_middle_has_not_been(count: int, all_share: N
             raise KeyboardInterrupt
 
     model, other = models
-    job = engine.Job(X, y, model._code, fastmlp.Nadam(1e-3), 1500)
+    job = engine.Job(X, y, model._code, fastmlp.Nadam(1e-3), rows)
     with pytest.raises(KeyboardInterrupt):
         model._engine.train(job, np.zeros(3), leave)
-    assert calls == [256, 512, 768]
+    assert calls == [block, 2 * block, 3 * block]
     np.testing.assert_array_equal(model.params, other.params)
     for model in models:
         model.fit(X, y, 2, optimizer=fastmlp.Nadam(1e-3))

@@ -57,7 +57,7 @@ def test_groups_of_rows_have_room(sizes: tuple[int, ...], dtype: Any) -> None:
         space.reserve(rows, threads=threads)
         group = -(-rows // (GROUPS * CHUNK)) * CHUNK
         assert space.layout.capacity >= threads * min(group, space.layout.plan[at.BLOCK]) or rows < GROUPED_ROWS
-        assert space.partials(rows) * CHUNK >= rows or rows < GROUPED_ROWS
+        assert space.layout.partials * CHUNK >= rows or rows < GROUPED_ROWS
     start, parts = int(space.layout.plan[at.GROUPS_AT]), {int(space.layout.plan[part]) for part in HEADER_PARTS}
     assert min(part for part in parts if part > start) - start >= GROUPS * space.padded
 

@@ -136,6 +136,9 @@ def group_gradients(
     shuffled: Int,
     rows: Int,
     group: Int,
+    block: Int,
+    within: Int,
+    until: Int,
     scale: Double,
     dx: Pointer,
     inputs: Int,
@@ -143,17 +146,19 @@ def group_gradients(
     me: Int,
     threads: Int,
 ) -> None:
-    """A thread's share of the groups: each one's gradient over its `group` rows, in blocks that are the thread's own."""
+    """A thread's share of the groups: each one's gradient over its `group` rows, in blocks that are the thread's own.
+
+    Of each group its rows from `within` on to row `until`, both of which end a block of `block` rows, or the group.
+    """
     fan_in = plan[HEADER + FAN_IN]
     strip = work + (plan[STRIP_AT] + me * plan[STRIP_SIZE])
-    block = _part_rows(group, -(-group // plan[BLOCK]))
     first = me * block
     begin = share_start(work, rows, group, me, threads)
     end = share_start(work, rows, group, me + 1, threads)
     for start in range(begin, end, group):
         stop = min(start + group, rows)
         own = work + (plan[GROUPS_AT] + start // group * plan[PARAMETERS])
-        for at in range(start, stop, block):
+        for at in range(start + within, min(start + until, stop), block):
             here = min(block, stop - at)
             losses = hyper + (HYPER + plan[CHUNKS] + (at - first) // CHUNK)
             through(plan, losses, params, work, x, y, order, shuffled, at, first, here, here, scale, 0, dx, inputs, step)
@@ -164,9 +169,13 @@ def group_gradients(
 
 @inlined
 def block_rows(plan: Any, rows: int) -> int:
-    """How many of a step's rows go through the net together: a call may end behind any of these, but not within."""
+    """How many of a step's rows go through the net together: a call may end behind any of these, but not within.
+
+    Of groups of rows that is a block of each; with groups of whole chunks, there are as many as a group has blocks.
+    """
     if plan[GROUPED] and rows >= GROUPED_ROWS:
-        return rows
+        group = _part_rows(rows, GROUPS)
+        return GROUPS * _part_rows(group, -(-group // plan[BLOCK]))
     return _part_rows(rows, -(-rows // plan[BLOCK])) if rows > plan[BLOCK] else max(rows, 1)
 
 
@@ -224,10 +233,34 @@ def gradient(
     scale = hyper[GAIN] / terms
     if plan[GROUPED] and rows >= GROUPED_ROWS:
         group = _part_rows(rows, GROUPS)
-        group_gradients(plan, hyper, params, work, x, y, order, shuffled, rows, group, scale, dx, inputs, now, me, threads)
-        if not meet(state, threads):
+        block = block_rows(plan, rows) // GROUPS
+        done = within // GROUPS
+        until = group if stop == rows else stop // GROUPS
+        group_gradients(
+            plan,
+            hyper,
+            params,
+            work,
+            x,
+            y,
+            order,
+            shuffled,
+            rows,
+            group,
+            block,
+            done,
+            until,
+            scale,
+            dx,
+            inputs,
+            now,
+            me,
+            threads,
+        )
+        if not meet(state, threads) or stop < rows:
             return NAN
         if me == 0:
+            result = 0.0
             for c in range(0, rows, CHUNK):
                 result += partials[c // CHUNK]
         count = last[BIASES] + last[FAN_OUT]

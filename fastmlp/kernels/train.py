@@ -68,8 +68,6 @@ def batches(
 ) -> None:
     """At most `count` blocks of rows of training's steps, from where `state` says; losses[e] gathers epoch e's mean loss.
 
-    Of groups of rows, and with the batch on the lanes, at most `count` whole steps.
-
     As the `me`-th of so many threads, which all make the same call but for `me`. `rates` has each step's learning rate, if
     plan[RATED]. A step that is left in the middle has changed nothing but the work buffer, over which the next call goes on.
     """
