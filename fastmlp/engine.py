@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmlp import threads, workspace
-from fastmlp.kernels import plan as at
 from fastmlp.kernels import train as kernels
 from fastmlp.kernels.loss import takes_labels
-from fastmlp.kernels.update import GAIN, HYPER
+from fastmlp.kernels.parallel import BARRIER
+from fastmlp.kernels.plan import AS_THEY_LIE, GIVEN, SHUFFLED, Progress
+from fastmlp.kernels.update import Settings
 from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import SGD
 from fastmlp.turn import Turn
@@ -80,14 +81,25 @@ class Memory(NamedTuple):
     moments : flat array
         Its vectors, behind the parameters' running mean if `averaged`.
     averaged : bool
-    state : (STATE,) int64 array
-        Training's own (see `fastmlp.kernels.plan`): STEP goes on from call to call, the rest starts anew.
+    state : int64 array
+        A training's progress, and where its threads meet.
+    progress : Progress
+        Its first part. `steps` goes on from call to call, the rest starts anew.
     """
 
     kind: type[Optimizer]
     moments: np.ndarray
     averaged: bool
     state: np.ndarray
+    progress: Progress
+
+
+def _started(steps: int = 0) -> tuple[np.ndarray, Progress]:
+    """State and progress of a training after so many steps."""
+    state = np.zeros(Progress.words + BARRIER, np.int64)
+    progress = Progress(state)
+    progress.steps = steps
+    return state, progress
 
 
 class Engine:
@@ -105,7 +117,7 @@ class Engine:
         self._space = Workspace(sizes, activations, loss, dtype, dropout)
         self._store = aligned(self._space.padded, dtype)
         self.params = self._store[: self._space.parameters]
-        self._memory = Memory(SGD, np.zeros(1, dtype), False, np.zeros(at.STATE, np.int64))
+        self._memory = Memory(SGD, np.zeros(1, dtype), False, *_started())
         self._hyper = np.zeros(0)
         self._hyper_of: Optimizer | None = None
         self._ready: tuple[Any, ...] | None = None  # the `step` that a plan is set for, and what it takes
@@ -115,14 +127,13 @@ class Engine:
     def save(self) -> dict[str, Any]:
         """All that a copy needs to train on with the same bits."""
         with self._turn:
-            kind, moments, averaged, state = self._memory
-            steps = int(state[at.STEP])
+            kind, moments, averaged, _, progress = self._memory
             return {
                 "params": self.params.copy(),
                 "kind": kind,
                 "moments": moments.copy(),
                 "averaged": averaged,
-                "steps": steps,
+                "steps": progress.steps,
             }
 
     def restore(self, saved: dict[str, Any]) -> None:
@@ -142,9 +153,8 @@ class Engine:
                 raise ValueError(f"moments must be vectors of {padded} {dtype} numbers, got {given.dtype} {given.shape}")
             moments = aligned(given.size, dtype)
             moments[:] = given
-            state = np.zeros(at.STATE, np.int64)
-            state[at.STEP] = saved["steps"]
-            memory = Memory(saved["kind"], moments, bool(saved["averaged"]) and given.size >= padded, state)
+            averaged = bool(saved["averaged"]) and given.size >= padded
+            memory = Memory(saved["kind"], moments, averaged, *_started(saved["steps"]))
             self._hyper_of = self._ready = None
             # One step of the interpreter: calls of C functions by C functions, between which no exception can come.
             tuple(map(call, (partial(setattr, self, "_memory", memory), partial(np.copyto, self.params, params))))
@@ -192,9 +202,11 @@ class Engine:
         shares = 1 if narrow else threads.share(job.batch, work, steps)
         self._prepare_training(job, epochs, narrow, shares)
         layout, memory = space.layout, self._memory
-        state = memory.state
-        state[: at.STEP] = state[at.STEP + 1 :] = 0
-        state[at.RANDOM] = job.seed
+        state, progress = memory.state, memory.progress
+        progress.cursor = progress.epoch = progress.tick = progress.within = 0
+        progress.random = job.seed
+        if shares > 1:
+            state[Progress.words :] = 0
         order = NO_ORDER if job.order is None else job.order
         rates = NO_RATES if job.rates is None else job.rates
         buffer = self._scratch.take(layout.size) if layout.own is None else layout.own
@@ -206,13 +218,13 @@ class Engine:
             if not kernels.train(*data, count, shares):
                 self._admit(job.X, job.y, job.code, job.weighted)
                 raise ValueError(f"order {order.shape} and rates {rates.shape} do not fit {len(job.X)} rows and {steps} steps")
-            look(int(state[at.EPOCH]))
-            if state[at.EPOCH] >= epochs:
+            look(progress.epoch)
+            if progress.epoch >= epochs:
                 break
             before, started = started, monotonic()
             if before:
                 count = int(count * min(CALL_SECONDS / (started - before + 1e-6), 8)) + 1
-        job.seed = int(state[at.RANDOM])
+        job.seed = progress.random
         if layout.own is None:
             self._scratch.give(buffer)
 
@@ -276,16 +288,17 @@ class Engine:
             raise ValueError(f"flat {flat.shape} and dx {dx.shape} do not fit {self.params.size} parameters and X {X.shape}")
         with self._turn:
             self._prepare(code, len(X), y.shape[1], weighted)
-            if self._hyper[GAIN] != 1:
+            settings = Settings(self._hyper)
+            if settings.gain != 1:
                 self._hyper_of = None
-                self._hyper[GAIN] = 1
-            layout, state = self._space.layout, self._memory.state
+                settings.gain = 1
+            layout, state, progress = self._space.layout, self._memory.state, self._memory.progress
             work = self._scratch.take(layout.size) if layout.own is None else layout.own
             given = layout.plan, self._hyper, self.params, work, X, y, state, flat, dx, int(inputs)
             work_of_all = 3 * len(X) * self._space.parameters
-            state[at.WITHIN], count = 0, workspace.CALL_TURN * self._space.blocks(len(X)) // work_of_all + 1
+            progress.within, count = 0, workspace.CALL_TURN * self._space.blocks(len(X)) // work_of_all + 1
             loss = kernels.evaluate_gradient(*given, count)
-            while state[at.WITHIN]:
+            while progress.within:
                 loss = kernels.evaluate_gradient(*given, count)
             if layout.own is None:
                 self._scratch.give(work)
@@ -298,7 +311,7 @@ class Engine:
         if gradient.shape != self.params.shape:
             raise ValueError(f"gradient {gradient.shape} does not fit {self.params.size} parameters")
         with self._turn:
-            self._prepare(int(self._space.layout.plan[at.LOSS]), 1, 1)
+            self._prepare(self._space.layout.task.loss, 1, 1)
             self._prepare_optimizer(optimizer)
             layout, memory = self._space.layout, self._memory
             own = aligned(self._space.padded, self._store.dtype)
@@ -317,7 +330,7 @@ class Engine:
     @property
     def epochs_done(self) -> int:
         """Of the training that is under way, or was the last."""
-        return int(self._memory.state[at.EPOCH])
+        return self._memory.progress.epoch
 
     def average(self) -> np.ndarray | None:
         """A copy of the parameters' running mean, where there is one."""
@@ -343,11 +356,11 @@ class Engine:
         """Make room for a call, and tell the plan what it is about."""
         self._ready = None
         layout = self._space.reserve(rows, narrow, shares)
-        plan = layout.plan
-        plan[at.LOSS], plan[at.TARGETS], plan[at.WEIGHTED] = code, targets, weighted
+        task = layout.task
+        task.loss, task.targets, task.weighted = code, targets, weighted
         if len(self._hyper) < self._space.settings + layout.partials:
             hyper = np.zeros(self._space.settings + layout.partials)
-            hyper[GAIN] = 1
+            Settings(hyper).gain = 1
             self._hyper_of = None
             self._hyper = hyper
 
@@ -356,11 +369,11 @@ class Engine:
             self._admit(job.X, job.y, job.code, job.weighted)
         self._prepare(job.code, job.batch, job.y.shape[1], job.weighted, narrow, shares)
         self._prepare_optimizer(job.optimizer)
-        plan = self._space.layout.plan
-        plan[at.SAMPLES], plan[at.BATCH], plan[at.EPOCHS] = len(job.X), job.batch, epochs
-        plan[at.SHUFFLE] = 0 if job.order is None else at.REORDER if job.shuffle else 1
-        plan[at.NARROW], plan[at.RATED] = narrow, job.rates is not None
-        plan[at.SEED] = job.dropout | 1 if self._space.drops else 0
+        task = self._space.layout.task
+        task.samples, task.batch, task.epochs = len(job.X), job.batch, epochs
+        task.order = AS_THEY_LIE if job.order is None else SHUFFLED if job.shuffle else GIVEN
+        task.narrow, task.rated = narrow, job.rates is not None
+        task.seed = job.dropout | 1 if self._space.drops else 0
         if job.rates is not None:
             self._hyper_of = None  # its rate will be overwritten
 
@@ -369,10 +382,10 @@ class Engine:
         if optimizer is self._hyper_of:
             return
         self._hyper_of = None
-        plan, padded, dtype = self._space.layout.plan, self._space.padded, self._store.dtype
-        kind, moments, averaged, state = self._memory
+        task, padded, dtype = self._space.layout.task, self._space.padded, self._store.dtype
+        kind, moments, averaged, *progress = self._memory
         if type(optimizer) is not kind:
-            kind, state = type(optimizer), np.zeros(at.STATE, np.int64)
+            kind, progress = type(optimizer), list(_started())
             moments = moments[:padded].copy() if averaged else np.zeros(1, dtype)
         mean = averaged or optimizer.ema > 0
         if len(moments) < (mean + optimizer.moments) * padded or mean != averaged:
@@ -383,8 +396,8 @@ class Engine:
             kept = moments[padded if averaged else 0 :]
             own[: min(len(kept), len(own))] = kept[: len(own)]
             moments = wider
-        if state is not self._memory.state or moments is not self._memory.moments:
-            self._memory = Memory(kind, moments, mean, state)
-        plan[at.OPTIMIZER], plan[at.WHOLE], plan[at.AVERAGED] = optimizer.code, optimizer.whole, mean
-        self._hyper[:HYPER] = optimizer.hyper()
+        if kind is not self._memory.kind or moments is not self._memory.moments:
+            self._memory = Memory(kind, moments, mean, *progress)
+        task.optimizer, task.whole, task.averaged = optimizer.code, optimizer.whole, mean
+        self._hyper[: Settings.words] = optimizer.hyper()
         self._hyper_of = optimizer

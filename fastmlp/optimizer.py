@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastmlp.kernels import update as codes
+from fastmlp.kernels.update import Settings
 from fastmlp.schedules import Schedule
 from fastmlp.validation import real
 
@@ -77,10 +77,11 @@ class Optimizer(ABC):
 
     def hyper(self) -> np.ndarray:
         """The settings, where the kernels look for them; a schedule's rates come with the training."""
-        values = np.zeros(codes.HYPER)
-        values[codes.GAIN] = self.gain
+        values = np.zeros(Settings.words)
+        settings = Settings(values)
+        settings.gain = self.gain
         for one in fields(self):
             value = getattr(self, one.name)
             if value is not None and not isinstance(value, Schedule):
-                values[getattr(codes, self.places.get(one.name, one.name).upper())] = value
+                setattr(settings, self.places.get(one.name, one.name), value)
         return values

@@ -10,17 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastmlp.kernels import plan as at
 from fastmlp.kernels.activation import SOFTMAX, takes_input
 from fastmlp.kernels.apply import STRETCH
 from fastmlp.kernels.dropout import WHOLE
 from fastmlp.kernels.gradient import GROUPED_ROWS, GROUPS
 from fastmlp.kernels.loss import BCE, HUBER, MAE, MSE
 from fastmlp.kernels.narrow import NARROW_ROWS
+from fastmlp.kernels.plan import Layer, Table, Task
 from fastmlp.kernels.product import FAR_WEIGHTS, TALL, spare_room
 from fastmlp.kernels.step import CHUNK
 from fastmlp.kernels.tile import VECTOR_BYTES
-from fastmlp.kernels.update import HYPER
+from fastmlp.kernels.train import LAYERS, SQUARES, TASK
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest register
 PADDING = 16  # numbers: a multiple of every register's
@@ -51,13 +51,25 @@ def aligned(count: int, dtype: np.dtype) -> np.ndarray:
     return raw[start : start + count * dtype.itemsize].view(dtype)
 
 
+def _headers(plan: np.ndarray) -> tuple[Table, Task]:
+    """The parts of a plan that are there once."""
+    return Table(plan), Task(plan[TASK:])
+
+
+def _layers(plan: np.ndarray) -> list[Layer]:
+    """The records of a plan's layers."""
+    return [Layer(plan[start:]) for start in range(LAYERS, len(plan), Layer.words)]
+
+
 class Layout(NamedTuple):
     """Where everything lies in a work buffer, and what there is room for.
 
     Attributes
     ----------
     plan : (n,) int64 array
-        The table of `fastmlp.kernels.plan`.
+        As `fastmlp.kernels.plan` has it.
+    table, task
+        Its first parts.
     size : int
         Numbers in the buffer.
     capacity, packed : int
@@ -72,6 +84,8 @@ class Layout(NamedTuple):
     """
 
     plan: np.ndarray
+    table: Table
+    task: Task
     size: int = 0
     capacity: int = 0
     packed: int = 0
@@ -153,41 +167,40 @@ class Workspace:
         self.dtype, self.scratch = dtype, SCRATCH[dtype]
         self.sizes = tuple(sizes)
         layers = len(sizes) - 1
-        plan = np.zeros(at.HEADER + layers * at.RECORD, np.int64)
-        records = plan[at.HEADER :].reshape(layers, at.RECORD)
+        plan = np.zeros(LAYERS + layers * Layer.words, np.int64)
+        table, task = _headers(plan)
         self.offsets = []
         end = 0
-        for record, (fan_in, fan_out), code in zip(records, pairwise(sizes), activations, strict=True):
+        dropped = [min(round(rate * WHOLE), WHOLE - 1) for rate in dropout]
+        for layer, (fan_in, fan_out), code in zip(_layers(plan), pairwise(sizes), activations, strict=True):
             weights, biases = end, end + fan_in * fan_out
             end = biases + fan_out
             self.offsets.append((weights, biases))
-            record[[at.FAN_IN, at.FAN_OUT, at.WEIGHTS, at.BIASES]] = fan_in, fan_out, weights, biases
-            record[at.ACTIVATION] = code
-            record[at.STRIPS] = fan_in * fan_out >= STRIP_WEIGHTS and fan_out >= 2 * VECTOR_BYTES // dtype.itemsize
-            record[at.PACKED] = record[at.STRIPS] and fan_out * dtype.itemsize >= FAR_WEIGHTS
-        records[: len(dropout), at.DROPPED] = [min(round(rate * WHOLE), WHOLE - 1) for rate in dropout]
+            layer.fan_in, layer.fan_out, layer.weights, layer.biases = fan_in, fan_out, weights, biases
+            layer.activation = code
+            layer.strips = fan_in * fan_out >= STRIP_WEIGHTS and fan_out >= 2 * VECTOR_BYTES // dtype.itemsize
+            layer.packed = layer.strips and fan_out * dtype.itemsize >= FAR_WEIGHTS
+            layer.dropped = dropped.pop(0) if dropped else 0
         self.drops = any(dropout)
         self.parameters = end
         row_bytes = 2 * sum(sizes) * dtype.itemsize
         self.padded = -(-end // PADDING) * PADDING
-        plan[at.LAYERS], plan[at.LOSS], plan[at.PARAMETERS] = layers, loss, self.padded
-        plan[at.BLOCK] = max(BLOCK_BYTES // row_bytes // CHUNK * CHUNK, BLOCK_ROWS)
-        block = int(plan[at.BLOCK])
+        block = max(BLOCK_BYTES // row_bytes // CHUNK * CHUNK, BLOCK_ROWS)
+        table.layers, table.parameters, table.block, task.loss = layers, self.padded, block, loss
         self.piece = max(CALL_TURN // end // block, 1) * block
-        plan[at.CHUNKS] = -(-end // STRETCH)
-        self.settings = HYPER + int(plan[at.CHUNKS])
-        self._may_group = self.padded <= GROUPED_PARAMETERS and not records[:, at.STRIPS].any()
-        plan[at.GROUPED] = self._may_group
+        self.settings = SQUARES - (-end // STRETCH)
+        self._may_group = self.padded <= GROUPED_PARAMETERS and not any(layer.strips for layer in _layers(plan))
+        table.grouped = self._may_group
         self._lanes = lanes = VECTOR_BYTES // dtype.itemsize
         most = layers * min(20, 2.5 * lanes), layers * 2.5 * lanes
-        softmax = records[-1, at.ACTIVATION] == SOFTMAX
+        softmax = activations[-1] == SOFTMAX
         self._narrow = tuple(end <= parameters and not softmax for parameters in most)  # of few rows, of many
-        self.layout = Layout(plan)
+        self.layout = Layout(plan, table, task)
 
     @property
-    def records(self) -> np.ndarray:
-        """The layers' part of the plan, (layers, RECORD)."""
-        return self.layout.plan[at.HEADER :].reshape(-1, at.RECORD)
+    def layers(self) -> list[Layer]:
+        """The layers' part of the plan."""
+        return _layers(self.layout.plan)
 
     def narrow(self, rows: int, loss: int) -> bool:
         """Whether a step over `rows` rows is faster with the batch on the lanes (`fastmlp.kernels.narrow`).
@@ -206,7 +219,7 @@ class Workspace:
         room = (now.packed if now.sums else 0) if narrow else now.capacity
         if rows <= room and not grouped and threads <= now.threads:
             return now
-        block = min(rows, int(now.plan[at.BLOCK]))
+        block = min(rows, now.table.block)
         if grouped:
             block = max(threads * min(-(-rows // (GROUPS * CHUNK)) * CHUNK, block), block)
         packed = rows if narrow else block
@@ -229,7 +242,7 @@ class Workspace:
         threads = max(threads, now.threads)
         # All is worked out aside: an interrupt must not leave offsets of one layout beside the size of another.
         plan = now.plan.copy()
-        records = plan[at.HEADER :].reshape(-1, at.RECORD)
+        (table, task), layers = _headers(plan), _layers(plan)
         end = 0
 
         def place(count: int) -> int:
@@ -239,40 +252,40 @@ class Workspace:
             return start
 
         widest = max(self.sizes)
-        plan[at.X_AT] = place(packed * self.sizes[0])
-        plan[at.Y_AT] = place(packed * (self.sizes[-1] + 1))
-        plan[at.ROW_SIZE] = -(-self.sizes[-1] // PADDING) * PADDING
-        plan[at.ROW_AT] = place(rows // CHUNK * int(plan[at.ROW_SIZE]))
-        plan[at.GRADIENT_AT] = place(self.padded)
-        plan[at.SUMS_AT] = place(sums)
-        plan[at.GROUPS_AT] = place(groups)
-        plan[at.P_AT] = place(packed * self.sizes[-1])
-        plan[at.SPARE_ROW] = spare_room(1, widest) if records[:, at.STRIPS].any() else 0
-        plan[at.SPARE_AT] = place(rows * int(plan[at.SPARE_ROW]))
-        plan[at.STRIP_SIZE] = max(TALL, 2 * VECTOR_BYTES // self.dtype.itemsize) * -(-widest // PADDING) * PADDING
-        plan[at.STRIP_AT] = place(threads * int(plan[at.STRIP_SIZE]))
-        for record in records:
-            fan_in, fan_out = int(record[at.FAN_IN]), int(record[at.FAN_OUT])
-            record[at.A_AT] = place(rows * fan_out)
-            keeps = record[at.DROPPED] or takes_input(int(record[at.ACTIVATION]))
-            record[at.Z_AT] = place(rows * fan_out) if keeps else record[at.A_AT]
-            record[at.D_AT] = place(rows * fan_out)
-            wide, tall = (-(-fan_out // PANEL) * PANEL, -(-fan_in // PANEL) * PANEL) if record[at.STRIPS] else (0, fan_in)
-            record[at.PANELS_AT] = place(rows * wide)
-            record[at.PACKED_AT] = place(fan_in * wide if record[at.PACKED] else 0)
-            record[at.TRANSPOSED_AT] = place(-(-fan_out // PADDING) * PADDING * tall) if fan_out > 1 else 0
-        plan[at.SIZE] = end
+        table.x_at = place(packed * self.sizes[0])
+        table.y_at = place(packed * (self.sizes[-1] + 1))
+        table.weighing_size = -(-self.sizes[-1] // PADDING) * PADDING
+        table.weighing_at = place(rows // CHUNK * table.weighing_size)
+        table.gradient_at = place(self.padded)
+        table.sums_at = place(sums)
+        table.groups_at = place(groups)
+        table.outputs_at = place(packed * self.sizes[-1])
+        table.spare_size = spare_room(1, widest) if any(layer.strips for layer in layers) else 0
+        table.spare_at = place(rows * table.spare_size)
+        table.strip_size = max(TALL, 2 * VECTOR_BYTES // self.dtype.itemsize) * -(-widest // PADDING) * PADDING
+        table.strip_at = place(threads * table.strip_size)
+        for layer in layers:
+            fan_in, fan_out = layer.fan_in, layer.fan_out
+            layer.a_at = place(rows * fan_out)
+            layer.z_at = place(rows * fan_out) if layer.dropped or takes_input(layer.activation) else layer.a_at
+            layer.d_at = place(rows * fan_out)
+            wide, tall = (-(-fan_out // PANEL) * PANEL, -(-fan_in // PANEL) * PANEL) if layer.strips else (0, fan_in)
+            layer.panels_at = place(rows * wide)
+            layer.packed_at = place(fan_in * wide if layer.packed else 0)
+            layer.transposed_at = place(-(-fan_out // PADDING) * PADDING * tall) if fan_out > 1 else 0
+        table.size = end
         own = aligned(end, self.dtype) if end * self.dtype.itemsize <= OWN_BYTES else None
         if own is None:  # if there is not so much memory, what needs less must still work
             self.scratch.give(self.scratch.take(end))
-        self.layout = now = Layout(plan, end, rows, packed, sums, groups, partials, threads, own)
+        self.layout = now = Layout(plan, table, task, end, rows, packed, sums, groups, partials, threads, own)
         return now
 
     def forget(self) -> None:
         """The layout of no rows: the next call finds out anew what it needs."""
         plan = self.layout.plan.copy()
-        plan[at.SIZE] = 0
-        self.layout = Layout(plan)
+        table, task = _headers(plan)
+        table.size = 0
+        self.layout = Layout(plan, table, task)
 
     def grouped(self, rows: int) -> bool:
         """Whether groups of so many rows have gradients of their own."""
@@ -280,4 +293,4 @@ class Workspace:
 
     def blocks(self, rows: int, narrow: bool = False) -> int:
         """How many parts of a step over so many rows a compiled call may end behind."""
-        return -(-rows // (NARROW_ROWS if narrow else int(self.layout.plan[at.BLOCK]) * (GROUPS if self.grouped(rows) else 1)))
+        return -(-rows // (NARROW_ROWS if narrow else self.layout.table.block * (GROUPS if self.grouped(rows) else 1)))

@@ -5,21 +5,23 @@ The usual step needs none of these and goes through the optimiser while its grad
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastmlp.kernels.across import total
 from fastmlp.kernels.arithmetic import copysign, fabs, fma, maximum, minimum, where
-from fastmlp.kernels.jit import Double, Doubles, Int, Integers, Pointer, kernel
-from fastmlp.kernels.parallel import meet
-from fastmlp.kernels.plan import AVERAGED, BIASES, FAN_IN, FAN_OUT, HEADER, LAYERS, OPTIMIZER, PARAMETERS, RECORD, WEIGHTS
+from fastmlp.kernels.jit import Double, Int, Pointer, inlined, kernel
+from fastmlp.kernels.parallel import Team, meet
+from fastmlp.kernels.plan import Net, Optimizer, Sums, count_parameters
 from fastmlp.kernels.tile import lanes, load, splat, store
-from fastmlp.kernels.update import CLIP_NORM, CLIP_VALUE, EMA, HYPER, L1, L2, MASS, SKLEARN, update
+from fastmlp.kernels.update import Place, Settings, moved, update
 
 # Parameters whose squares are summed at a time, and by which they are shared out.
 STRETCH = 256
 
 
 @kernel
-def share_start(like: Pointer, count: Int, unit: Int, me: Int, threads: Int) -> Int:
-    """Where the `me`-th thread's share of `count` things starts, in whole units; the next one's start is its end.
+def _share(like: Pointer, count: Int, unit: Int, me: Int, threads: Int) -> Int:
+    """Where the `me`-th thread's share of `count` things starts, in whole units.
 
     A kernel, not an inlined helper: Numba would compile one of these anew for each unit. `like` only tells the dtype.
     """
@@ -28,36 +30,50 @@ def share_start(like: Pointer, count: Int, unit: Int, me: Int, threads: Int) -> 
     return min(me * -(-count // unit) // threads * unit, count)
 
 
+@inlined
+def share_start(like: Any, count: int, unit: int, team: Any) -> int:
+    """Where this thread's share of `count` things starts, in whole units."""
+    return _share(like, count, unit, team.me, team.threads)
+
+
+@inlined
+def share_stop(like: Any, count: int, unit: int, team: Any) -> int:
+    """Where it ends: where the next thread's starts."""
+    return _share(like, count, unit, team.me + 1, team.threads)
+
+
 @kernel
-def penalty(plan: Integers, hyper: Doubles, params: Pointer) -> Double:
+def penalty(net: Net, settings: Settings, mass: Double) -> Double:
     """l1 * sum(|w|) + l2 / 2 * sum(w**2) over all weights, not the biases; for scikit-learn's form over the batch's rows."""
-    lasso = hyper[L1]
-    ridge = 0.5 * hyper[L2]
+    params = net.params
+    lasso = settings.l1
+    ridge = 0.5 * settings.l2
     result = 0.0
     if lasso == 0.0 and ridge == 0.0:
         return result
-    for index in range(plan[LAYERS]):
-        layer = plan + (HEADER + index * RECORD)
-        w = params + layer[WEIGHTS]
-        count = layer[FAN_IN] * layer[FAN_OUT]
+    for index in range(net.table.layers):
+        layer = net.layers + index
+        w = params + layer.weights
+        count = layer.fan_in * layer.fan_out
         for start in range(0, count, STRETCH):
             sums = splat(params, 0.0, 1, 1)
             for i in range(start, min(start + STRETCH, count), lanes(params)):
                 part = load(w + i, 0, 1, 1, count - i)
                 sums = sums + fma(part * ridge, part, fabs(part) * lasso)
             result += total(sums)
-    return result / hyper[MASS] if hyper[SKLEARN] != 0.0 else result
+    return result / mass if settings.sklearn != 0.0 else result
 
 
 @kernel
-def penalise(plan: Integers, hyper: Doubles, params: Pointer, grads: Pointer, lower: Int, upper: Int) -> None:
+def penalise(net: Net, settings: Settings, mass: Double, grads: Pointer, lower: Int, upper: Int) -> None:
     """grads += l1 * sign(w) + l2 * w for the weights among the parameters from `lower` to `upper`."""
-    lasso = hyper[L1]
-    ridge = hyper[L2] / hyper[MASS] if hyper[SKLEARN] != 0.0 else hyper[L2]
-    for index in range(plan[LAYERS]):
-        layer = plan + (HEADER + index * RECORD)
-        start = max(lower, layer[WEIGHTS])
-        stop = min(upper, layer[BIASES])
+    params = net.params
+    lasso = settings.l1
+    ridge = settings.l2 / mass if settings.sklearn != 0.0 else settings.l2
+    for index in range(net.table.layers):
+        layer = net.layers + index
+        start = max(lower, layer.weights)
+        stop = min(upper, layer.biases)
         for i in range(start, stop, lanes(params)):
             w = load(params + i, 0, 1, 1, stop - i)
             g = load(grads + i, 0, 1, 1, stop - i)
@@ -82,38 +98,36 @@ def average(params: Pointer, mean: Pointer, decay: Double, count: Int) -> None:
 
 
 @kernel
-def apply(
-    plan: Integers, hyper: Doubles, params: Pointer, moments: Pointer, grads: Pointer, state: Integers, me: Int, threads: Int
-) -> Int:
+def apply(net: Net, optimizer: Optimizer, sums: Sums, grads: Pointer, team: Team) -> Int:
     """A thread's share of the update from the gradient `grads`, which is changed; 0 if a thread failed.
 
-    All threads must have made the gradient. The squares' sums go behind the settings in `hyper`.
+    All threads must have made the gradient.
     """
-    last = plan + (HEADER + (plan[LAYERS] - 1) * RECORD)
-    count = last[BIASES] + last[FAN_OUT]
-    lower = share_start(params, count, STRETCH, me, threads)
-    upper = share_start(params, count, STRETCH, me + 1, threads)
-    if hyper[L1] != 0.0 or hyper[L2] != 0.0:
-        penalise(plan, hyper, params, grads, lower, upper)
-    if hyper[CLIP_VALUE] != 0.0:
-        clip(grads + lower, hyper[CLIP_VALUE], 1.0, upper - lower)
-    if hyper[CLIP_NORM] != 0.0:
-        sums = hyper + HYPER
+    params = net.params
+    settings = optimizer.settings
+    count = count_parameters(net)
+    lower = share_start(params, count, STRETCH, team)
+    upper = share_stop(params, count, STRETCH, team)
+    if settings.l1 != 0.0 or settings.l2 != 0.0:
+        penalise(net, settings, sums.batch.mass, grads, lower, upper)
+    if settings.clip_value != 0.0:
+        clip(grads + lower, settings.clip_value, 1.0, upper - lower)
+    if settings.clip_norm != 0.0:
         for start in range(lower, upper, STRETCH):
             squares = splat(params, 0.0, 1, 1)
             for i in range(start, min(start + STRETCH, upper), lanes(params)):
                 g = load(grads + i, 0, 1, 1, upper - i)
                 squares = fma(g, g, squares)
-            sums[start // STRETCH] = total(squares)
-        if not meet(state, threads):
+            sums.squares[start // STRETCH] = total(squares)
+        if not meet(team):
             return 0
         square = 0.0
         for i in range(0, count, STRETCH):
-            square += sums[i // STRETCH]
-        if square > hyper[CLIP_NORM] ** 2:
-            clip(grads + lower, float("inf"), hyper[CLIP_NORM] / square**0.5, upper - lower)
-    first = moments + lower
-    update(plan[OPTIMIZER], params + lower, grads + lower, first, first + plan[PARAMETERS], hyper, upper - lower)
-    if plan[AVERAGED] and hyper[EMA] != 0.0:
-        average(params + lower, moments + (lower - plan[PARAMETERS]), hyper[EMA], upper - lower)
+            square += sums.squares[i // STRETCH]
+        if square > settings.clip_norm**2:
+            clip(grads + lower, float("inf"), settings.clip_norm / square**0.5, upper - lower)
+    place = Place(params, grads, optimizer.moments, optimizer.moments + net.table.parameters)
+    update(net.task.optimizer, settings, moved(place, lower), upper - lower)
+    if net.task.averaged and settings.ema != 0.0:
+        average(params + lower, optimizer.moments + (lower - net.table.parameters), settings.ema, upper - lower)
     return 1

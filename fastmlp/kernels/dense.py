@@ -11,13 +11,17 @@ from typing import Any
 from fastmlp.kernels.activation import IDENTITY, SOFTMAX
 from fastmlp.kernels.jit import entry
 from fastmlp.kernels.layer import (
+    Affine,
+    Outputs,
+    Shape,
     layer_backward_biases,
     layer_backward_inputs,
     layer_backward_weights,
     layer_forward,
     transpose,
 )
-from fastmlp.kernels.pointer import pointer, written
+from fastmlp.kernels.pointer import nothing, pointer, written
+from fastmlp.kernels.product import Rows
 
 
 @entry
@@ -58,8 +62,10 @@ def dense_forward(x: Any, w: Any, b: Any, activation: int, z: Any, out: Any) -> 
         return 1
     if activation < IDENTITY or activation > SOFTMAX or fan_in == 0 or fan_out == 0:
         return 1
-    to = written(out)
-    layer_forward(activation, pointer(x), pointer(w), pointer(b), pointer(z), to, to, 0, rows, fan_in, fan_out)
+    first = pointer(x)
+    outputs = Outputs(written(z), written(out))
+    shape = Shape(rows, fan_in, fan_out, 0, fan_in)
+    layer_forward(activation, first, Affine(pointer(w), pointer(b), 0), outputs, nothing(first), shape)
     return 0
 
 
@@ -97,7 +103,7 @@ def dense_backward_weights(x: Any, d: Any, dw: Any) -> int:
     if d.shape[0] != rows or dw.shape != (fan_in, fan_out) or fan_in == 0 or fan_out == 0:
         return 1
     to = written(dw)
-    layer_backward_weights(pointer(x), pointer(d), to, to, 0, rows, fan_in, fan_out, 0, fan_in, 0)
+    layer_backward_weights(pointer(x), pointer(d), to, nothing(to), 0, Shape(rows, fan_in, fan_out, 0, fan_in), 0)
     return 0
 
 
@@ -177,5 +183,7 @@ def dense_backward_inputs(d: Any, w: Any, activation: int, a: Any, scratch: Any,
         return 1
     transpose(pointer(w), written(scratch), fan_in, fan_out, 0, 1)
     to = written(dx)
-    layer_backward_inputs(activation, pointer(d), written(scratch), pointer(a), to, to, 0, rows, fan_in, fan_out)
+    wt = Rows(written(scratch), fan_in)
+    shape = Shape(rows, fan_in, fan_out, 0, fan_in)
+    layer_backward_inputs(activation, pointer(d), wt, pointer(a), to, nothing(to), shape, 0)
     return 0

@@ -5,32 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 from fastmlp.kernels.jit import Int, Integers, Pointer, inlined, kernel
-from fastmlp.kernels.plan import BATCH, CURSOR, EPOCH, EPOCHS, RANDOM, REORDER, SAMPLES, SHUFFLE, STEP
+from fastmlp.kernels.plan import SHUFFLED, Progress
 
 # Multipliers of splitmix64, as signed numbers.
 GOLDEN, MIX_1, MIX_2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 
 
 @inlined
-def begin(plan: Any, params: Any, order: Any, state: Any) -> int:
-    """Start the next step: the number of rows in its batch, from state[CURSOR] on; 0 if all epochs are done."""
-    if state[EPOCH] >= plan[EPOCHS]:
+def begin(task: Any, params: Any, order: Any, progress: Any) -> int:
+    """Start the next step: the number of rows in its batch, from progress.cursor on; 0 if all epochs are done."""
+    if progress.epoch >= task.epochs:
         return 0
-    if plan[SHUFFLE] == REORDER and state[CURSOR] == 0:
-        shuffle(params, order, state, plan[SAMPLES])
-    return min(plan[BATCH], plan[SAMPLES] - state[CURSOR])
+    if task.order == SHUFFLED and progress.cursor == 0:
+        shuffle(params, order, progress, task.samples)
+    return min(task.batch, task.samples - progress.cursor)
 
 
 @inlined
-def end(plan: Any, state: Any, losses: Any, rows: int, loss: float) -> None:
+def end(task: Any, progress: Any, losses: Any, rows: int, loss: float) -> None:
     """Count the step and its mean loss, and go on to the next batch; losses[e] becomes the mean over epoch e's rows."""
-    state[STEP] = state[STEP] + 1
-    epoch = state[EPOCH]
-    losses[epoch] = losses[epoch] + loss * (rows / plan[SAMPLES])
-    state[CURSOR] = state[CURSOR] + rows
-    if state[CURSOR] == plan[SAMPLES]:
-        state[CURSOR] = 0
-        state[EPOCH] = epoch + 1
+    progress.steps = progress.steps + 1
+    epoch = progress.epoch
+    losses[epoch] = losses[epoch] + loss * (rows / task.samples)
+    progress.cursor = progress.cursor + rows
+    if progress.cursor == task.samples:
+        progress.cursor = 0
+        progress.epoch = epoch + 1
 
 
 @inlined
@@ -42,17 +42,17 @@ def mixed(z: int) -> int:
 
 
 @inlined
-def _random(state: Integers) -> int:
+def _random(progress: Any) -> int:
     """The next number of splitmix64, its upper 32 bits."""
-    state[RANDOM] = state[RANDOM] + GOLDEN
-    return (mixed(state[RANDOM]) >> 32) & 0xFFFFFFFF
+    progress.random = progress.random + GOLDEN
+    return (mixed(progress.random) >> 32) & 0xFFFFFFFF
 
 
 @kernel
-def shuffle(x: Pointer, order: Integers, state: Integers, count: Int) -> None:
+def shuffle(x: Pointer, order: Integers, progress: Progress, count: Int) -> None:
     """A random permutation of `order` (Fisher and Yates); x only tells the dtype."""
     for i in range(count - 1, 0, -1):
-        j = (_random(state) * (i + 1)) >> 32
+        j = (_random(progress) * (i + 1)) >> 32
         kept = order[i]
         order[i] = order[j]
         order[j] = kept

@@ -9,34 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastmlp.kernels.apply import apply, penalty, share_start
+from fastmlp.kernels.apply import apply, penalty, share_start, share_stop
 from fastmlp.kernels.jit import Double, Doubles, Int, Integers, Pointer, inlined, kernel
 from fastmlp.kernels.loss import from_logits, is_cross_entropy, weigh
-from fastmlp.kernels.parallel import meet
-from fastmlp.kernels.plan import (
-    A_AT,
-    BIASES,
-    BLOCK,
-    CHUNKS,
-    FAN_IN,
-    FAN_OUT,
-    GROUPED,
-    GROUPS_AT,
-    HEADER,
-    LAYERS,
-    LOSS,
-    OPTIMIZER,
-    PARAMETERS,
-    RECORD,
-    STEP,
-    STRIP_AT,
-    STRIP_SIZE,
-    TARGETS,
-    WEIGHTED,
-    WHOLE,
-    X_AT,
-    Y_AT,
-)
+from fastmlp.kernels.parallel import Team, meet
+from fastmlp.kernels.plan import Data, Into, Net, Optimizer, Part, Piece, Sums, count_parameters, last_layer
 from fastmlp.kernels.product import COPIED_ROWS
 from fastmlp.kernels.step import (
     CHUNK,
@@ -48,7 +25,7 @@ from fastmlp.kernels.step import (
     whole,
 )
 from fastmlp.kernels.tile import lanes, load, store
-from fastmlp.kernels.update import GAIN, HYPER, MASS, SO_FAR, TERMS, update
+from fastmlp.kernels.update import Place, moved, update
 
 # Small nets' large batches are cut into groups with gradients of their own, whatever the number of threads: these would share
 # each layer's weights badly (4-32-16-4, 10,000 rows, Adam: two threads 1.9 times as fast as one, not 1.6; one loses 1 %).
@@ -73,45 +50,38 @@ def _part_rows(rows: int, parts: int) -> int:
     return whole(-(-rows // parts), CHUNK)
 
 
-@kernel
-def through(
-    plan: Integers,
-    partials: Doubles,
-    params: Pointer,
-    work: Pointer,
-    x: Pointer,
-    y: Pointer,
-    order: Integers,
-    shuffled: Int,
-    at: Int,
-    first: Int,
-    rows: Int,
-    height: Int,
-    scale: Double,
-    packed: Int,
-    dx: Pointer,
-    inputs: Int,
-    step: Int,
-) -> None:
-    """`rows` rows of the data from `at` on (`order[at]` on if `shuffled`) through all layers and back.
+@inlined
+def block_rows(table: Any, rows: int) -> int:
+    """How many of a step's rows go through the net together: a call may end behind any of these, but not within.
 
-    They are those from `first` on of a block of `height` rows. partials[c] becomes the loss of its c-th CHUNK of rows.
-    `step` is the number of the step, 0 for none.
+    Of groups of rows that is a block of each; with groups of whole chunks, there are as many as a group has blocks.
     """
-    last = plan + (HEADER + (plan[LAYERS] - 1) * RECORD)
-    fan_in = plan[HEADER + FAN_IN]
-    targets = plan[TARGETS]
-    xs = x + at * fan_in
-    ys = y + at * targets
-    if shuffled:
-        xs = work + (plan[X_AT] + first * fan_in)
-        ys = work + (plan[Y_AT] + first * targets)
-        gather(x, order + at, xs, rows, fan_in)
-        gather(y, order + at, ys, rows, targets)
-    out = work + (last[A_AT] + first * last[FAN_OUT])
-    forward(plan, params, work, xs, out, at, first, rows, 1 if from_logits(plan[LOSS]) else 0, packed, step)
-    start_backward(plan, work, ys, partials, first, rows, scale)
-    backward_rows(plan, params, work, dx + (at - first) * fan_in, at, first, rows, height, inputs, step)
+    if table.grouped and rows >= GROUPED_ROWS:
+        group = _part_rows(rows, GROUPS)
+        return GROUPS * _part_rows(group, -(-group // table.block))
+    return _part_rows(rows, -(-rows // table.block)) if rows > table.block else max(rows, 1)
+
+
+@kernel
+def through(net: Net, data: Data, losses: Doubles, piece: Piece, scale: Double, into: Into, step: Int) -> None:
+    """A piece's rows, `data`'s from `piece.at` on, through all layers and back.
+
+    losses[c] becomes the loss of the block's c-th CHUNK of rows. `step` is the number of the step, 0 for none.
+    """
+    last = last_layer(net)
+    at, first, rows = piece.at, piece.first, piece.rows
+    fan_in, targets = net.layers.fan_in, net.task.targets
+    xs = data.x + at * fan_in
+    ys = data.y + at * targets
+    if data.ordered:
+        xs = net.work + (net.table.x_at + first * fan_in)
+        ys = net.work + (net.table.y_at + first * targets)
+        gather(data.x, data.order + at, xs, rows, fan_in)
+        gather(data.y, data.order + at, ys, rows, targets)
+    out = net.work + (last.a_at + first * last.fan_out)
+    forward(net, xs, out, piece, 1 if from_logits(net.task.loss) else 0, step)
+    start_backward(net, ys, losses, first, rows, scale)
+    backward_rows(net, into, piece, step)
 
 
 @kernel
@@ -126,176 +96,100 @@ def sum_groups(groups: Pointer, out: Pointer, size: Int, count: Int, lower: Int,
 
 @kernel
 def group_gradients(
-    plan: Integers,
-    hyper: Doubles,
-    params: Pointer,
-    work: Pointer,
-    x: Pointer,
-    y: Pointer,
-    order: Integers,
-    shuffled: Int,
-    rows: Int,
-    group: Int,
-    block: Int,
-    within: Int,
-    until: Int,
-    scale: Double,
-    dx: Pointer,
-    inputs: Int,
-    step: Int,
-    me: Int,
-    threads: Int,
+    net: Net, data: Data, optimizer: Optimizer, sums: Sums, into: Into, part: Part, step: Int, team: Team
 ) -> None:
-    """A thread's share of the groups: each one's gradient over its `group` rows, in blocks that are the thread's own.
-
-    Of each group its rows from `within` on to row `until`, both of which end a block of `block` rows, or the group.
-    """
-    fan_in = plan[HEADER + FAN_IN]
-    strip = work + (plan[STRIP_AT] + me * plan[STRIP_SIZE])
-    first = me * block
-    begin = share_start(work, rows, group, me, threads)
-    end = share_start(work, rows, group, me + 1, threads)
+    """A thread's share of the groups' gradients, in blocks that are the thread's own: of each group `part`'s share of its rows."""
+    table, rows = net.table, part.rows
+    group = _part_rows(rows, GROUPS)
+    block = block_rows(table, rows) // GROUPS
+    within = part.within // GROUPS
+    until = group if part.stop == rows else part.stop // GROUPS
+    fan_in = net.layers.fan_in
+    strip = net.work + (table.strip_at + team.me * table.strip_size)
+    first = team.me * block
+    begin = share_start(net.work, rows, group, team)
+    end = share_stop(net.work, rows, group, team)
     for start in range(begin, end, group):
         stop = min(start + group, rows)
-        own = work + (plan[GROUPS_AT] + start // group * plan[PARAMETERS])
+        own = net.work + (table.groups_at + start // group * table.parameters)
         for at in range(start + within, min(start + until, stop), block):
             here = min(block, stop - at)
-            losses = hyper + (HYPER + plan[CHUNKS] + (at - first) // CHUNK)
-            through(plan, losses, params, work, x, y, order, shuffled, at, first, here, here, scale, 0, dx, inputs, step)
-            xs = work + (plan[X_AT] + first * fan_in) if shuffled else x + at * fan_in
-            add = 1 if at > start else 0
-            backward_weights(plan, hyper, params, params, work, strip, xs, own, first, here, add, 0, 0, 1)
-
-
-@inlined
-def block_rows(plan: Any, rows: int) -> int:
-    """How many of a step's rows go through the net together: a call may end behind any of these, but not within.
-
-    Of groups of rows that is a block of each; with groups of whole chunks, there are as many as a group has blocks.
-    """
-    if plan[GROUPED] and rows >= GROUPED_ROWS:
-        group = _part_rows(rows, GROUPS)
-        return GROUPS * _part_rows(group, -(-group // plan[BLOCK]))
-    return _part_rows(rows, -(-rows // plan[BLOCK])) if rows > plan[BLOCK] else max(rows, 1)
+            piece = Piece(at, first, here, here, 0, 1 if at > start else 0)
+            through(net, data, sums.losses + (at - first) // CHUNK, piece, sums.batch.scale, into, step)
+            xs = net.work + (table.x_at + first * fan_in) if data.ordered else data.x + at * fan_in
+            backward_weights(net, optimizer, strip, xs, own, piece, 0, Team(0, 1, team.barrier))
 
 
 @kernel
-def gradient(
-    plan: Integers,
-    hyper: Doubles,
-    params: Pointer,
-    moments: Pointer,
-    work: Pointer,
-    x: Pointer,
-    y: Pointer,
-    order: Integers,
-    shuffled: Int,
-    rows: Int,
-    grads: Pointer,
-    dx: Pointer,
-    inputs: Int,
-    step: Int,
-    state: Integers,
-    within: Int,
-    stop: Int,
-    me: Int,
-    threads: Int,
-) -> Double:
-    """A thread's part of the mean loss over `rows` rows and its gradient, by blocks of rows that stay in the cache.
+def gradient(net: Net, data: Data, optimizer: Optimizer, sums: Sums, into: Into, part: Part, step: Int, team: Team) -> Double:
+    """A thread's part of the mean loss over `part.rows` rows and its gradient, by blocks of rows that stay in the cache.
 
-    From row `within` on to row `stop`, both where `block_rows` ends one; what it leaves unfinished goes on so from where it
-    stopped, over the same work buffer. Before the last rows no parameter changes.
-
-    If `shuffled`, x and y are the whole data and `order` lists the rows to take; else they start at the first row. `dx`
-    receives the inputs' gradient if `inputs`. With `step` the parameters are updated on the way, and `grads` is scratch.
-    The loss is the first thread's to know; it is NaN if a thread failed.
+    What a part leaves unfinished goes on from where it stopped, over the same work buffer. Before the last rows no parameter
+    changes. `step` is the number of the step that updates the parameters on the way, and into.grads is scratch then; 0 for none.
+    The loss is the first thread's to know; it is NaN if a thread failed, or if rows are left.
     """
-    last = plan + (HEADER + (plan[LAYERS] - 1) * RECORD)
-    fan_in = plan[HEADER + FAN_IN]
-    partials = hyper + (HYPER + plan[CHUNKS])
+    table, task, batch = net.table, net.task, sums.batch
+    rows, within, stop = part.rows, part.within, part.stop
+    last = last_layer(net)
+    fan_in = net.layers.fan_in
     result = 0.0
     extra = 0.0
     packed = 1 if rows >= COPIED_ROWS else 0
-    now = state[STEP] + 1 if step else 0
     if within == 0:
-        pack_weights(plan, params, work, rows, inputs, me, threads)
+        pack_weights(net, rows, into.inputs, team)
     else:
-        result = hyper[SO_FAR]
-    if me == 0 and within == 0:
-        weight = weigh(y, order, shuffled, rows, plan[TARGETS]) if plan[WEIGHTED] else rows * 1.0
-        hyper[MASS] = weight
-        hyper[TERMS] = weight if is_cross_entropy(plan[LOSS]) else weight * last[FAN_OUT]
-    if me == 0 and step and plan[WHOLE]:
-        extra = penalty(plan, hyper, params)
-    if not meet(state, threads):
+        result = batch.so_far
+    if team.me == 0 and within == 0:
+        weight = weigh(data.y, data.order, data.ordered, rows, task.targets) if task.weighted else rows * 1.0
+        batch.mass = weight
+        batch.terms = weight if is_cross_entropy(task.loss) else weight * last.fan_out
+        batch.scale = optimizer.settings.gain / batch.terms
+    if team.me == 0 and step and task.whole:
+        extra = penalty(net, optimizer.settings, batch.mass)
+    if not meet(team):
         return NAN
-    terms = hyper[TERMS]
-    scale = hyper[GAIN] / terms
-    if plan[GROUPED] and rows >= GROUPED_ROWS:
-        group = _part_rows(rows, GROUPS)
-        block = block_rows(plan, rows) // GROUPS
-        done = within // GROUPS
-        until = group if stop == rows else stop // GROUPS
-        group_gradients(
-            plan,
-            hyper,
-            params,
-            work,
-            x,
-            y,
-            order,
-            shuffled,
-            rows,
-            group,
-            block,
-            done,
-            until,
-            scale,
-            dx,
-            inputs,
-            now,
-            me,
-            threads,
-        )
-        if not meet(state, threads) or stop < rows:
+    terms, scale = batch.terms, batch.scale
+    if table.grouped and rows >= GROUPED_ROWS:
+        group_gradients(net, data, optimizer, sums, into, part, step, team)
+        if not meet(team) or stop < rows:
             return NAN
-        if me == 0:
+        if team.me == 0:
             result = 0.0
             for c in range(0, rows, CHUNK):
-                result += partials[c // CHUNK]
-        count = last[BIASES] + last[FAN_OUT]
-        lower = share_start(work, count, CHUNK, me, threads)
-        upper = share_start(work, count, CHUNK, me + 1, threads)
-        sum_groups(work + plan[GROUPS_AT], grads, plan[PARAMETERS], -(-rows // group), lower, upper)
-        if step and not plan[WHOLE]:
-            first = moments + lower
-            update(plan[OPTIMIZER], params + lower, grads + lower, first, first + plan[PARAMETERS], hyper, upper - lower)
-        if not meet(state, threads):
+                result += sums.losses[c // CHUNK]
+        count = count_parameters(net)
+        lower = share_start(net.work, count, CHUNK, team)
+        upper = share_stop(net.work, count, CHUNK, team)
+        group = _part_rows(rows, GROUPS)
+        sum_groups(net.work + table.groups_at, into.grads, table.parameters, -(-rows // group), lower, upper)
+        if step and not task.whole:
+            place = Place(net.params, into.grads, optimizer.moments, optimizer.moments + table.parameters)
+            update(task.optimizer, optimizer.settings, moved(place, lower), upper - lower)
+        if not meet(team):
             return NAN
     else:
-        block = block_rows(plan, rows)
-        strip = work + (plan[STRIP_AT] + me * plan[STRIP_SIZE])
+        block = block_rows(table, rows)
+        strip = net.work + (table.strip_at + team.me * table.strip_size)
         for start in range(within, stop, block):
             here = min(block, rows - start)
-            first = share_start(work, here, CHUNK, me, threads)
-            own = share_start(work, here, CHUNK, me + 1, threads) - first
-            at = start + first
-            through(plan, partials, params, work, x, y, order, shuffled, at, first, own, here, scale, packed, dx, inputs, now)
-            if not meet(state, threads):
+            first = share_start(net.work, here, CHUNK, team)
+            own = share_stop(net.work, here, CHUNK, team) - first
+            through(net, data, sums.losses, Piece(start + first, first, own, here, packed, 0), scale, into, step)
+            if not meet(team):
                 return NAN
-            if me == 0:
+            if team.me == 0:
                 for c in range(0, here, CHUNK):
-                    result += partials[c // CHUNK]
-            xs = work + plan[X_AT] if shuffled else x + start * fan_in
-            add = 1 if start else 0
-            final = 1 if step and start + here == rows and not plan[WHOLE] else 0
-            backward_weights(plan, hyper, params, moments, work, strip, xs, grads, 0, here, add, final, me, threads)
-            if not meet(state, threads):
+                    result += sums.losses[c // CHUNK]
+            xs = net.work + table.x_at if data.ordered else data.x + start * fan_in
+            final = 1 if step and start + here == rows and not task.whole else 0
+            piece = Piece(start, 0, here, here, packed, 1 if start else 0)
+            backward_weights(net, optimizer, strip, xs, into.grads, piece, final, team)
+            if not meet(team):
                 return NAN
     if stop < rows:
-        if me == 0:
-            hyper[SO_FAR] = result
+        if team.me == 0:
+            batch.so_far = result
         return NAN
-    if step and plan[WHOLE] and not (apply(plan, hyper, params, moments, grads, state, me, threads) and meet(state, threads)):
+    if step and task.whole and not (apply(net, optimizer, sums, into.grads, team) and meet(team)):
         return NAN
     return result / terms + extra

@@ -90,10 +90,33 @@ def local(like: Pointer, size: int) -> Pointer:
     return pointer(np.empty(size // like.dtype.itemsize, like.dtype))
 
 
+def nothing(like: Pointer) -> Pointer:
+    return Pointer(like.array, 0, 0, 0)
+
+
 def part(base: Pointer, start: int, count: int) -> Pointer:
     moved = base + start
     moved.span(count)
     return Pointer(base.array, moved.at, moved.at, moved.at + count)
+
+
+class Record:
+    """Numbers with names: those from a place on."""
+
+    __slots__ = ("_base", "_names")
+
+    def __init__(self, base: Pointer, names: dict[str, int]) -> None:
+        object.__setattr__(self, "_base", base)
+        object.__setattr__(self, "_names", names)
+
+    def __getattr__(self, name: str) -> Any:
+        return self._base[self._names[name]]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._base[self._names[name]] = value
+
+    def __add__(self, count: int) -> Record:
+        return Record(self._base + count * len(self._names), self._names)
 
 
 # ---- tiles -----------------------------------------------------------------------------------------------------------

@@ -5,13 +5,15 @@ per dtype, by itself, and called by address. Numba links a callee into every cal
 kernels' call tree would compile three to five times over (matrix product alone: 2.2 s against 0.6 s). The address is found by
 name at the first call, so a caller loaded from a cache can never hold stale code of what it calls.
 
-A kernel's annotations are its signature: the names below.
+A kernel's annotations are its signature: the names below, records (`fastmlp.kernels.record`), and classes of NamedTuples of all
+these. To machine code a tuple is its members, one argument each.
 """
 
 import ctypes
 import gc
 import hashlib
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -26,6 +28,7 @@ from fastmlp.kernels import native
 from fastmlp.kernels.cache import PackageCache
 from fastmlp.kernels.interpreted import INTERPRETED, quiet
 from fastmlp.kernels.pointer import WORD, PointerType
+from fastmlp.kernels.record import RecordType
 
 Pointer = Any  # an address of the kernel's dtype (float32 or float64)
 Integers = Any  # an address of int64
@@ -92,6 +95,45 @@ def _cached(function: Callable[..., Any], **options: bool) -> Any:
     return dispatcher
 
 
+PLAIN = {"Integers": PointerType(types.int64), "Doubles": PointerType(types.float64), "Int": types.intp}
+PLAIN |= {"Double": types.float64, "None": types.none, None: types.none}
+
+
+def _members(mark: Any, names: dict[str, Any]) -> list[Any] | None:
+    """The marks of a NamedTuple's members; None if the mark is not of one."""
+    found = names.get(mark)
+    if not (isinstance(found, type) and issubclass(found, tuple)):
+        return None
+    return [getattr(one, "__forward_arg__", one) for one in found.__annotations__.values()]
+
+
+def _kind(mark: Any, names: dict[str, Any], dtype: types.Float) -> Any:
+    """The type that a mark stands for, among a module's names."""
+    if mark in PLAIN:
+        return PLAIN[mark]
+    if mark in ("Pointer", "Float"):
+        return PointerType(dtype) if mark == "Pointer" else dtype
+    found = names[mark]
+    members = _members(mark, names)
+    if members is None:
+        return RecordType(found)
+    inner = vars(sys.modules[found.__module__])
+    return types.BaseTuple.from_types([_kind(one, inner, dtype) for one in members], found)
+
+
+def _dtype(marks: Sequence[Any], names: dict[str, Any], kinds: Sequence[Any]) -> types.Float | None:
+    """The dtype of the first address of so marked types."""
+    for mark, kind in zip(marks, kinds, strict=False):
+        if mark == "Pointer":
+            return kind.dtype if isinstance(kind, PointerType) else None
+        members = _members(mark, names)
+        if members is not None and isinstance(kind, types.BaseTuple):
+            found = _dtype(members, vars(sys.modules[names[mark].__module__]), kind.types)
+            if found is not None:
+                return found
+    return None
+
+
 class Kernel:
     """A function with one compiled version a dtype, reached by address."""
 
@@ -107,27 +149,16 @@ class Kernel:
         return _cached(self.function, no_cpython_wrapper=True)
 
     def signature(self, dtype: types.Float) -> Any:
-        kinds = {
-            "Pointer": PointerType(dtype),
-            "Integers": PointerType(types.int64),
-            "Doubles": PointerType(types.float64),
-            "Int": types.intp,
-            "Float": dtype,
-            "Double": types.float64,
-            "None": types.none,
-            None: types.none,
-        }
-        return signature(kinds[self.result], *(kinds[mark] for mark in self.marks))
+        names = self.function.__globals__
+        return signature(_kind(self.result, names, dtype), *(_kind(mark, names, dtype) for mark in self.marks))
 
     def dtype(self, args: Sequence[Any]) -> types.Float | None:
         """What a call with arguments of these types computes in."""
-        first = self.marks.index("Pointer")
-        base = args[first] if len(args) > first else None
-        return base.dtype if isinstance(base, PointerType) else None
+        return _dtype(self.marks, self.function.__globals__, args)
 
     def identity(self, dtype: types.Float) -> int:
         """A number that names this kernel at this dtype: the same in each process, another for another signature."""
-        name = f"{self.function.__module__}.{self.function.__qualname__}{self.marks}{self.result}{dtype}"
+        name = f"{self.function.__module__}.{self.function.__qualname__}{self.signature(dtype)}{dtype}"
         return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") >> 1
 
     def address(self, dtype: types.Float) -> int:

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from fastmlp.kernels.across import sum_lanes, sum_rows, total, transposed
 from fastmlp.kernels.activation import IDENTITY, RELU, SIGMOID, TANH, activate, multiply_derivative, needs_input
 from fastmlp.kernels.arithmetic import fma
 from fastmlp.kernels.jit import Float, Int, Pointer, inlined, kernel
-from fastmlp.kernels.product import GATE, MIDDLE, SIGMOID_SLOPE, START, TALL, TANH_SLOPE, packed_product, product
+from fastmlp.kernels.pointer import nothing
+from fastmlp.kernels.product import (
+    GATE,
+    MIDDLE,
+    SIGMOID_SLOPE,
+    START,
+    TALL,
+    TANH_SLOPE,
+    Extent,
+    Finish,
+    Rows,
+    Strided,
+    packed_product,
+    product,
+)
 from fastmlp.kernels.product import RELU as CLIP
 from fastmlp.kernels.tile import lanes, load, load_square, outer_add, splat, store
 
@@ -21,42 +37,58 @@ def _chunk_rows(rows: int, columns: int) -> int:
     return rows if rows * columns <= CHUNK else max(CHUNK // columns // TALL, CHUNK_TILES) * TALL
 
 
-@kernel
-def layer_forward(
-    code: Int,
-    x: Pointer,
-    w: Pointer,
-    b: Pointer,
-    z: Pointer,
-    a: Pointer,
-    spare: Pointer,
-    packed: Int,
-    rows: Int,
-    fan_in: Int,
-    fan_out: Int,
-) -> None:
-    """a = f(x @ w + b): x (rows, fan_in), w (fan_in, fan_out), b (fan_out,), z and a (rows, fan_out).
+class Shape(NamedTuple):
+    """Of a layer's call: x is (rows, fan_in), w (fan_in, fan_out); of w only rows from `lower` to `upper` are meant."""
 
-    z receives x @ w + b if `needs_input(code)`, else it is not touched, and may be anything. If `packed`, w lies by panels
-    (`fastmlp.kernels.pack`), and `spare` is scratch for `packed_product`.
+    rows: Int
+    fan_in: Int
+    fan_out: Int
+    lower: Int
+    upper: Int
+
+
+class Affine(NamedTuple):
+    """A layer's weights w (fan_in, fan_out) and biases b (fan_out,); if `packed`, w by panels (`fastmlp.kernels.pack`)."""
+
+    w: Pointer
+    b: Pointer
+    packed: Int
+
+
+class Outputs(NamedTuple):
+    """Where a layer's x @ w + b goes if its derivative needs it, and its outputs; both (rows, fan_out)."""
+
+    z: Pointer
+    a: Pointer
+
+
+@kernel
+def layer_forward(code: Int, x: Pointer, affine: Affine, outputs: Outputs, spare: Pointer, shape: Shape) -> None:
+    """a = f(x @ w + b): x (rows, fan_in).
+
+    z receives x @ w + b if `needs_input(code)`, else it is not touched, and may be nothing. `spare` is scratch for
+    `packed_product`, if the weights are packed.
     """
+    rows, fan_in, fan_out = shape.rows, shape.fan_in, shape.fan_out
+    w, b = affine.w, affine.b
     clipped = code == RELU and fan_out > 1
     # A layer of one output is one chunk: where its rows' squares begin must not depend on how many threads share them.
     height = rows if clipped or fan_out == 1 else _chunk_rows(rows, fan_out)
-    mode = START + CLIP if clipped else START
+    finish = Finish(START + CLIP if clipped else START, Rows(b, 0), nothing(x))
     for i in range(0, rows, max(height, 1)):
         here = min(height, rows - i)
-        to = a + i * fan_out
+        to = outputs.a + i * fan_out
         raw = to
         if needs_input(code):
-            raw = z + i * fan_out
+            raw = outputs.z + i * fan_out
         rows_x = x + i * fan_in
+        extent = Extent(here, fan_in, fan_out)
         if fan_out == 1:
             dot_rows(rows_x, w, b[0], raw, here, fan_in)
-        elif packed:
-            packed_product(rows_x, fan_in, w, fan_in, b, raw, raw, fan_out, spare, mode, here, fan_in, fan_out)
+        elif affine.packed:
+            packed_product(Rows(rows_x, fan_in), Rows(w, fan_in), finish, Rows(raw, fan_out), spare, extent)
         else:
-            product(rows_x, fan_in, 1, w, fan_out, b, 0, raw, raw, fan_out, mode, here, fan_in, fan_out)
+            product(Strided(rows_x, fan_in, 1), Rows(w, fan_out), finish, Rows(raw, fan_out), extent)
         if code != IDENTITY and not clipped:
             activate(code, raw, to, here, fan_out)
 
@@ -114,27 +146,16 @@ def _weighted_sum(x: Pointer, d: Pointer, dw: Pointer, rows: Int, fan_in: Int, c
 
 
 @kernel
-def layer_backward_weights(
-    x: Pointer,
-    d: Pointer,
-    dw: Pointer,
-    spare: Pointer,
-    room: Int,
-    rows: Int,
-    fan_in: Int,
-    fan_out: Int,
-    lower: Int,
-    upper: Int,
-    add: Int,
-) -> None:
+def layer_backward_weights(x: Pointer, d: Pointer, dw: Pointer, spare: Pointer, room: Int, shape: Shape, add: Int) -> None:
     """dw = x.T @ d, or dw += x.T @ d if `add`: x (rows, fan_in), d (rows, fan_out), dw (fan_in, fan_out).
 
-    Only dw's rows from `lower` to `upper` are computed, for the threads to share the rest. `spare` is scratch for
+    Only dw's rows from `shape.lower` to `shape.upper` are computed, for the threads to share the rest. `spare` is scratch for
     ``2 * lanes * fan_in`` numbers if `room`.
     """
-    x = x + lower
-    dw = dw + lower * fan_out
-    here = upper - lower
+    rows, fan_in, fan_out = shape.rows, shape.fan_in, shape.fan_out
+    x = x + shape.lower
+    dw = dw + shape.lower * fan_out
+    here = shape.upper - shape.lower
     if fan_out == 1:
         _weighted_sum(x, d, dw, rows, fan_in, here, add)
         return
@@ -146,29 +167,22 @@ def layer_backward_weights(
     if room == 0 or few > TALL or -(-few // MIDDLE) * MIDDLE * -(-fan_in // wide) * 2 > fan_in:
         few = 0
     if few < fan_out:
-        mode = START if add else 0
-        product(x, 1, fan_in, d, fan_out, dw, fan_out, dw, dw, fan_out, mode, here, rows, fan_out - few)
+        to = Rows(dw, fan_out)
+        finish = Finish(START if add else 0, to, nothing(x))
+        product(Strided(x, 1, fan_in), Rows(d, fan_out), finish, to, Extent(here, rows, fan_out - few))
     if few:
         last = fan_out - few
-        _few_columns(x, d + last, dw + last, spare, rows, fan_in, fan_out, few, here, add)
+        _few_columns(x, d + last, dw + last, spare, shape, few, add)
 
 
 @kernel
-def _few_columns(
-    x: Pointer,
-    d: Pointer,
-    dw: Pointer,
-    spare: Pointer,
-    rows: Int,
-    fan_in: Int,
-    fan_out: Int,
-    few: Int,
-    here: Int,
-    add: Int,
-) -> None:
-    """`few` columns of `layer_backward_weights`, `here` rows of them, by way of their transpose in `spare`."""
+def _few_columns(x: Pointer, d: Pointer, dw: Pointer, spare: Pointer, shape: Shape, few: Int, add: Int) -> None:
+    """`few` columns of `layer_backward_weights`, by way of their transpose in `spare`; x and dw start at `shape.lower`."""
     step = lanes(x)
-    product(d, 1, fan_out, x, fan_in, d, 0, d, spare, here, 0, few, rows, here)
+    fan_in, fan_out = shape.fan_in, shape.fan_out
+    here = shape.upper - shape.lower
+    finish = Finish(0, Rows(nothing(x), 0), nothing(x))
+    product(Strided(d, 1, fan_out), Rows(x, fan_in), finish, Rows(spare, here), Extent(few, shape.rows, here))
     i = 0
     while i + step <= here:
         for j in range(0, few, step):
@@ -241,22 +255,14 @@ def few_rows_backward_inputs(
 
 @kernel
 def layer_backward_inputs(
-    code: Int,
-    d: Pointer,
-    wt: Pointer,
-    a: Pointer,
-    dx: Pointer,
-    spare: Pointer,
-    height: Int,
-    rows: Int,
-    fan_in: Int,
-    fan_out: Int,
+    code: Int, d: Pointer, wt: Rows, a: Pointer, dx: Pointer, spare: Pointer, shape: Shape, packed: Int
 ) -> None:
     """dx = (d @ w.T) * f'(.): d (rows, fan_out), wt = w.T (fan_out, fan_in), a and dx (rows, fan_in).
 
-    `code` and `a` are the previous layer's: its outputs, or its pre-activations if `needs_input(code)`. If `height`, wt lies by
-    panels of so many rows (`fastmlp.kernels.pack`), and `spare` is scratch for `packed_product`.
+    `code` and `a` are the previous layer's: its outputs, or its pre-activations if `needs_input(code)`. If `packed`, wt lies by
+    panels of `wt.row` rows (`fastmlp.kernels.pack`), and `spare` is scratch for `packed_product`.
     """
+    rows, fan_in, fan_out = shape.rows, shape.fan_in, shape.fan_out
     mode = 0
     if code == RELU:
         mode = GATE
@@ -267,12 +273,13 @@ def layer_backward_inputs(
     chunk = rows if mode else _chunk_rows(rows, fan_in)
     for i in range(0, rows, max(chunk, 1)):
         here = min(chunk, rows - i)
-        to = dx + i * fan_in
+        to = Rows(dx + i * fan_in, fan_in)
         by = a + i * fan_in
         rows_d = d + i * fan_out
-        if height:
-            packed_product(rows_d, fan_out, wt, height, dx, by, to, fan_in, spare, mode, here, fan_out, fan_in)
+        finish = Finish(mode, Rows(nothing(d), 0), by)
+        if packed:
+            packed_product(Rows(rows_d, fan_out), wt, finish, to, spare, Extent(here, fan_out, fan_in))
         else:
-            product(rows_d, fan_out, 1, wt, fan_in, dx, 0, by, to, fan_in, mode, here, fan_out, fan_in)
+            product(Strided(rows_d, fan_out, 1), wt, finish, to, Extent(here, fan_out, fan_in))
         if code != IDENTITY and not mode:
-            multiply_derivative(code, by, to, here, fan_in)
+            multiply_derivative(code, by, to.at, here, fan_in)

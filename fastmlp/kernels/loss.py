@@ -314,13 +314,14 @@ def evaluate(code: Int, p: Pointer, y: Pointer, d: Pointer, rows: Int, columns: 
 
 @kernel
 def evaluate_weighted(
-    code: Int, p: Pointer, y: Pointer, d: Pointer, spare: Pointer, rows: Int, columns: Int, targets: Int, scale: Double
+    code: Int, p: Pointer, y: Pointer, d: Pointer, spare: Pointer, rows: Int, columns: Int, scale: Double
 ) -> Double:
-    """`evaluate`, each row times its weight: y (rows, targets), of which the last is the weight.
+    """`evaluate`, each row times its weight, which is one more number in each row of y.
 
     A row of weight 0 does not count even if its loss is infinite. `spare` is scratch for a row, in whole registers: `evaluate`
     writes beyond a row, which may be another thread's there.
     """
+    targets = (1 if is_labelled(code) else columns) + 1
     result = 0.0
     for i in range(rows):
         row = y + i * targets

@@ -14,57 +14,28 @@ from fastmlp.kernels.activation import IDENTITY, RELU, activate, multiply_deriva
 from fastmlp.kernels.apply import apply, penalty
 from fastmlp.kernels.arithmetic import first_columns, fma, maximum, where
 from fastmlp.kernels.epoch import begin, end
-from fastmlp.kernels.jit import Doubles, Int, Integers, Pointer, inlined, kernel
+from fastmlp.kernels.jit import Int, Integers, Pointer, inlined, kernel
 from fastmlp.kernels.loss import BCE, evaluate, from_logits, hard_bce, soft_bce
 from fastmlp.kernels.math import sigmoid
-from fastmlp.kernels.plan import (
-    A_AT,
-    ACTIVATION,
-    BATCH,
-    BIASES,
-    CURSOR,
-    D_AT,
-    FAN_IN,
-    FAN_OUT,
-    GRADIENT_AT,
-    HEADER,
-    LAYERS,
-    LOSS,
-    OPTIMIZER,
-    P_AT,
-    PARAMETERS,
-    RATED,
-    RECORD,
-    SAMPLES,
-    SHUFFLE,
-    STEP,
-    SUMS_AT,
-    TARGETS,
-    TICK,
-    WEIGHTS,
-    WHOLE,
-    WITHIN,
-    X_AT,
-    Y_AT,
-    Z_AT,
-)
+from fastmlp.kernels.parallel import Team
+from fastmlp.kernels.plan import Data, Log, Net, Optimizer, Progress, Sums, last_layer
 from fastmlp.kernels.tile import lanes, load, load_square, outer_add, splat, store
-from fastmlp.kernels.update import LR, MASS, MOMENTUM, SGD, SO_FAR, WEIGHT_DECAY, prepare
+from fastmlp.kernels.update import SGD, prepare
 
 # Rows behind which a call may end in the middle of a step: some hundredths of a second of the largest nets here.
 NARROW_ROWS = 1 << 16
 
 
 @kernel
-def pack(x: Pointer, order: Integers, first: Int, shuffled: Int, out: Pointer, rows: Int, columns: Int) -> None:
-    """Rows `first` on (of `order`, if `shuffled`) as blocks of registers, one a column, a row a lane; 0 beyond `rows`."""
+def pack_lanes(x: Pointer, order: Integers, ordered: Int, first: Int, out: Pointer, rows: Int, columns: Int) -> None:
+    """Rows `first` on (of `order`, if `ordered`) as blocks of registers, one a column, a row a lane; 0 beyond `rows`."""
     step = lanes(x)
     for start in range(0, rows, step):
         to = out + start * columns
         for i in range(step):
             at = first + start + i
             if start + i < rows:
-                row = x + (order[at] if shuffled else at) * columns
+                row = x + (order[at] if ordered else at) * columns
                 for j in range(columns):
                     to[j * step + i] = row[j]
             else:
@@ -73,21 +44,22 @@ def pack(x: Pointer, order: Integers, first: Int, shuffled: Int, out: Pointer, r
 
 
 @inlined
-def _forward(plan: Any, params: Any, work: Any, x: Any) -> None:
+def _forward(net: Any, x: Any) -> None:
     """All layers over one packed block, up to the logits if the loss starts there."""
+    params, work = net.params, net.work
     step = lanes(work)
-    layers = plan[LAYERS]
-    logits = from_logits(plan[LOSS])
-    layer = plan + HEADER
+    layers = net.table.layers
+    logits = from_logits(net.task.loss)
+    layer = net.layers
     for index in range(layers):
-        fan_in = layer[FAN_IN]
-        fan_out = layer[FAN_OUT]
-        name = layer[ACTIVATION]
+        fan_in = layer.fan_in
+        fan_out = layer.fan_out
+        name = layer.activation
         if logits and index == layers - 1:
             name = IDENTITY
-        z = work + layer[Z_AT]
-        w = params + layer[WEIGHTS]
-        b = params + layer[BIASES]
+        z = work + layer.z_at
+        w = params + layer.weights
+        b = params + layer.biases
         for u in range(fan_out):
             acc = splat(x, b[u], 1, 1)
             for p in range(fan_in):
@@ -95,21 +67,22 @@ def _forward(plan: Any, params: Any, work: Any, x: Any) -> None:
             if name == RELU:
                 acc = maximum(acc, 0.0)
             store(acc, z + u * step, 0, None)
-        x = work + layer[A_AT]
+        x = work + layer.a_at
         if name != IDENTITY and name != RELU:
             activate(name, z, x, fan_out, step)
-        layer = layer + RECORD
+        layer = layer + 1
 
 
 @inlined
-def _start_backward(plan: Any, work: Any, y: Any, p: Any, rows: int, scale: float) -> float:
+def _start_backward(net: Any, y: Any, p: Any, rows: int, scale: float) -> float:
     """The output's gradient of `rows` rows, and their loss; for bce the outputs instead, in p."""
+    work = net.work
     step = lanes(work)
-    code = plan[LOSS]
-    last = plan + (HEADER + (plan[LAYERS] - 1) * RECORD)
-    out = work + last[A_AT]
-    d = work + last[D_AT]
-    outputs = last[FAN_OUT]
+    code = net.task.loss
+    last = last_layer(net)
+    out = work + last.a_at
+    d = work + last.d_at
+    outputs = last.fan_out
     result = 0.0
     for j in range(0, outputs * step, step):
         if code == BCE:
@@ -119,30 +92,31 @@ def _start_backward(plan: Any, work: Any, y: Any, p: Any, rows: int, scale: floa
             store(output, p + j, 0, None)
         else:
             result += evaluate(code, out + j, y + j, d + j, rows, 1, scale)
-    if not from_logits(code) and last[ACTIVATION] != IDENTITY:
-        kept = work + last[Z_AT] if needs_input(last[ACTIVATION]) else out
-        multiply_derivative(last[ACTIVATION], kept, d, outputs, step)
+    if not from_logits(code) and last.activation != IDENTITY:
+        kept = work + last.z_at if needs_input(last.activation) else out
+        multiply_derivative(last.activation, kept, d, outputs, step)
     return result
 
 
 @inlined
-def _backward(plan: Any, params: Any, work: Any, inputs: Any, add: bool) -> None:
+def _backward(net: Any, inputs: Any, add: bool) -> None:
     """Each parameter's gradient, one row a lane, to SUMS_AT; added to what is there if `add`."""
+    params, work = net.params, net.work
     step = lanes(work)
-    sums = work + plan[SUMS_AT]
-    layer = plan + (HEADER + (plan[LAYERS] - 1) * RECORD)
-    for back in range(plan[LAYERS], 0, -1):
-        fan_in = layer[FAN_IN]
-        fan_out = layer[FAN_OUT]
-        d = work + layer[D_AT]
+    sums = work + net.table.sums_at
+    layer = last_layer(net)
+    for back in range(net.table.layers, 0, -1):
+        fan_in = layer.fan_in
+        fan_out = layer.fan_out
+        d = work + layer.d_at
         x = inputs
         if back > 1:
-            below = layer + (0 - RECORD)
-            name = below[ACTIVATION]
-            x = work + below[A_AT]
-            kept = work + below[Z_AT] if needs_input(name) else x
-            to = work + below[D_AT]
-            w = params + layer[WEIGHTS]
+            below = layer + -1
+            name = below.activation
+            x = work + below.a_at
+            kept = work + below.z_at if needs_input(name) else x
+            to = work + below.d_at
+            w = params + layer.weights
             for u in range(fan_in):
                 acc = splat(d, 0.0, 1, 1)
                 for p in range(fan_out):
@@ -152,8 +126,8 @@ def _backward(plan: Any, params: Any, work: Any, inputs: Any, add: bool) -> None
                 store(acc, to + u * step, 0, None)
             if name != IDENTITY and name != RELU:
                 multiply_derivative(name, kept, to, fan_in, step)
-        dw = sums + layer[WEIGHTS] * step
-        db = sums + layer[BIASES] * step
+        dw = sums + layer.weights * step
+        db = sums + layer.biases * step
         for j in range(fan_out):
             dj = load(d + j * step, 0, 1, 1, None)
             acc = dj
@@ -166,7 +140,7 @@ def _backward(plan: Any, params: Any, work: Any, inputs: Any, add: bool) -> None
                 if add:
                     acc = acc + load(at, 0, 1, 1, None)
                 store(acc, at, 0, None)
-        layer = layer + (0 - RECORD)
+        layer = layer + -1
 
 
 @inlined
@@ -188,85 +162,76 @@ def _bce(p: Any, y: Any, first: int, stop: int, outputs: int, so_far: float) -> 
 
 @kernel
 def narrow_batches(
-    plan: Integers,
-    hyper: Doubles,
-    params: Pointer,
-    moments: Pointer,
-    work: Pointer,
-    x: Pointer,
-    y: Pointer,
-    order: Integers,
-    state: Integers,
-    losses: Doubles,
-    rates: Doubles,
-    count: Int,
+    net: Net, data: Data, optimizer: Optimizer, sums: Sums, progress: Progress, log: Log, count: Int, team: Team
 ) -> None:
     """`batches`, with the batch on the lanes: at most `count` parts of NARROW_ROWS rows, or the steps' fewer.
 
     A step that is left in the middle keeps its gradient so far in the work buffer.
     """
+    table, task, settings, batch = net.table, net.task, optimizer.settings, sums.batch
+    params, work, order = net.params, net.work, data.order
     step = lanes(work)
-    fan_in = plan[HEADER + FAN_IN]
-    outputs = plan[TARGETS]
-    sums = work + plan[SUMS_AT]
-    grads = work + plan[GRADIENT_AT]
-    xs = work + plan[X_AT]
-    ys = work + plan[Y_AT]
-    ps = work + plan[P_AT]
-    plain = plan[OPTIMIZER] == SGD and hyper[MOMENTUM] == 0.0 and not plan[WHOLE]
+    fan_in = net.layers.fan_in
+    outputs = task.targets
+    gradients = work + table.sums_at
+    grads = work + table.gradient_at
+    xs = work + table.x_at
+    ys = work + table.y_at
+    ps = work + table.outputs_at
+    plain = task.optimizer == SGD and settings.momentum == 0.0 and not task.whole
     packed = False
-    within = state[WITHIN]
+    within = progress.within
     while count > 0:
-        first = state[CURSOR]
+        first = progress.cursor
         result = 0.0
         if within:
-            rows = min(plan[BATCH], plan[SAMPLES] - first)
-            result = hyper[SO_FAR]
+            rows = min(task.batch, task.samples - first)
+            result = batch.so_far
         else:
-            rows = begin(plan, params, order, state)
+            rows = begin(task, params, order, progress)
             if rows == 0:
                 return
-            hyper[MASS] = rows
-            if plan[RATED]:
-                hyper[LR] = rates[state[TICK]]
-                state[TICK] = state[TICK] + 1
+            batch.mass = rows
+            if task.rated:
+                settings.lr = log.rates[progress.tick]
+                progress.tick = progress.tick + 1
         stop = min(within + count * NARROW_ROWS, rows)
         count -= -(-(stop - within) // NARROW_ROWS)
-        if not packed or plan[SAMPLES] > plan[BATCH]:
-            pack(x, order, first + within, plan[SHUFFLE], xs + within * fan_in, stop - within, fan_in)
-            pack(y, order, first + within, plan[SHUFFLE], ys + within * outputs, stop - within, outputs)
+        if not packed or task.samples > task.batch:
+            pack_lanes(data.x, order, data.ordered, first + within, xs + within * fan_in, stop - within, fan_in)
+            pack_lanes(data.y, order, data.ordered, first + within, ys + within * outputs, stop - within, outputs)
             packed = stop - within == rows
         scale = 1.0 / (rows * outputs)
         extra = 0.0
-        rate = 0.0 - hyper[LR]
-        shrink = rate * hyper[WEIGHT_DECAY]
+        rate = 0.0 - settings.lr
+        shrink = rate * settings.weight_decay
         for start in range(within, stop, step):
             here = min(rows - start, step)
             at = start * outputs
-            _forward(plan, params, work, xs + start * fan_in)
-            result += _start_backward(plan, work, ys + at, ps + at, here, scale)
-            _backward(plan, params, work, xs + start * fan_in, start > 0)
+            _forward(net, xs + start * fan_in)
+            result += _start_backward(net, ys + at, ps + at, here, scale)
+            _backward(net, xs + start * fan_in, start > 0)
         if stop == rows:
-            for i in range(0, plan[PARAMETERS], step):
-                g = sum_lanes(load_square(sums + i * step, step, None))
+            for i in range(0, table.parameters, step):
+                g = sum_lanes(load_square(gradients + i * step, step, None))
                 if plain:
                     p = load(params + i, 0, 1, 1, None)
                     store(fma(g, rate, p + p * shrink), params + i, 0, None)
                 else:
                     store(g, grads + i, 0, None)
             if not plain:
-                prepare(plan[OPTIMIZER], hyper, state[STEP] + 1, params)
-                if plan[WHOLE]:
-                    extra = penalty(plan, hyper, params)
-                apply(plan, hyper, params, moments, grads, state, 0, 1)
-        if plan[LOSS] == BCE:
+                prepare(task.optimizer, settings, progress.steps + 1, params)
+                if task.whole:
+                    extra = penalty(net, settings, batch.mass)
+                apply(net, optimizer, sums, grads, team)
+        if task.loss == BCE:
             # The logarithms come last: their latency then passes under the next step's forward pass instead of holding this
             # step's backward pass up (notebook: 92 against 115 ns a step).
             result = _bce(ps, ys, within, stop, outputs, result)
         if stop < rows:
-            hyper[SO_FAR] = result
-            state[WITHIN] = stop
+            batch.so_far = result
+            progress.within = stop
             return
         within = 0
-        state[WITHIN] = 0
-        end(plan, state, losses, rows, result * scale + extra)
+        progress.within = 0
+        end(task, progress, log.losses, rows, result * scale + extra)

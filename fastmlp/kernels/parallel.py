@@ -6,8 +6,10 @@ their core away, so that more threads than cores are slow but do not stand still
 for him.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
@@ -15,13 +17,26 @@ from numba.core import cgutils
 from numba.core.typing.templates import signature
 
 from fastmlp.kernels.interpreted import INTERPRETED, intrinsic
-from fastmlp.kernels.jit import by_name, inlined, target
-from fastmlp.kernels.plan import ABORT, ARRIVED, ROUND
-from fastmlp.kernels.pointer import WORD, address, offset, unchecked
+from fastmlp.kernels.jit import Int, Integers, by_name, inlined, target
+from fastmlp.kernels.pointer import WORD, PointerType, address, offset, unchecked
 from fastmlp.kernels.subnormals import flush, restore
 from fastmlp.kernels.tile import ARM, X86
 
 SPINS = 1000
+
+# Places in the memory where threads meet. Those that are waited for have cache lines to themselves.
+ABORT = 0  # 1: a thread failed
+ARRIVED = 16  # threads that wait
+MEETINGS = 32  # so far
+BARRIER = 48
+
+
+class Team(NamedTuple):
+    """The threads of a training: which one this is, how many there are, and where they meet (BARRIER integers, at first 0)."""
+
+    me: Int
+    threads: Int
+    barrier: Integers
 
 
 def _atomic(emit: Callable[..., ir.Value], result: Any) -> Callable[..., Any]:
@@ -94,22 +109,23 @@ def give_way(typingctx: Any, turn: Any) -> Any:
 
 
 @inlined
-def meet(state: Any, threads: int) -> bool:
+def meet(team: Any) -> bool:
     """Wait until all threads are here; False if one of them failed and will not come."""
-    if threads == 1:
+    if team.threads == 1:
         return True
-    now = atomic_load(state, ROUND)
-    if atomic_add(state, ARRIVED, 1) == threads - 1:
-        atomic_store(state, ARRIVED, 0)
-        atomic_store(state, ROUND, now + 1)
+    barrier = team.barrier
+    now = atomic_load(barrier, MEETINGS)
+    if atomic_add(barrier, ARRIVED, 1) == team.threads - 1:
+        atomic_store(barrier, ARRIVED, 0)
+        atomic_store(barrier, MEETINGS, now + 1)
         return True
     spins = 0
-    while atomic_load(state, ROUND) == now:
+    while atomic_load(barrier, MEETINGS) == now:
         pause()
         spins += 1
         if spins > SPINS:
             give_way(spins - SPINS)
-            if atomic_load(state, ABORT) != 0:
+            if atomic_load(barrier, ABORT) != 0:
                 return False
     return True
 
@@ -117,13 +133,13 @@ def meet(state: Any, threads: int) -> bool:
 def crew(kernel: Any) -> Any:
     """What runs a kernel by several threads at once, with subnormals taken for zero, and returns when all have.
 
-    To be called with the kernel's arguments but `me`, the last but one; the last is the number of threads, which there may be
-    fewer of. The kernel has an argument `state`. What one of them raises is raised.
+    The kernel's last argument is its `Team`. What is returned takes instead the number of threads, which there may be fewer of,
+    and the memory where they meet. What one of them raises is raised.
     """
     if INTERPRETED:
-        return lambda *args: kernel(*args[:-1], 0, 1)
+        return lambda *args: kernel(*args[:-2], Team(0, 1, args[-1]))
     made = kernel.kernel
-    names = [*made.names[:-2], "threads"]
+    names = [*made.names[:-1], "threads", "barrier"]
 
     def define(typingctx: Any, *args: Any) -> Any:
         dtype = made.dtype(args)
@@ -134,42 +150,43 @@ def crew(kernel: Any) -> Any:
         def codegen(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
             conv = context.call_conv
             shape = conv.get_function_type(types.none, kinds)
-            where, threads = target(builder, context, made.identity(dtype)), values[-1]
+            where, *values, threads, barrier = [target(builder, context, made.identity(dtype)), *values]
 
-            def run(builder: ir.IRBuilder, where: ir.Value, args: Any) -> Any:
+            def run(builder: ir.IRBuilder, where: ir.Value, args: Any, team: Any) -> Any:
                 before = flush(builder)
                 callee = builder.inttoptr(where, shape.as_pointer())
-                status, _ = conv.call_function(builder, callee, types.none, kinds, args)
+                team = context.make_tuple(builder, kinds[-1], team)
+                status, _ = conv.call_function(builder, callee, types.none, kinds, [*args, team])
                 restore(builder, before)
                 return status
 
             with builder.if_else(builder.icmp_signed("<=", threads, WORD(1))) as (alone, several):
                 with alone:
-                    status = run(builder, where, [*values[:-1], WORD(0), WORD(1)])
+                    status = run(builder, where, values, [WORD(0), WORD(1), barrier])
                     with builder.if_then(status.is_error, likely=False):
                         conv.return_status_propagate(builder, status)
                 with several:
                     # What each of them is given: the kernel, its arguments, and room for what the one that failed returned.
                     code, error, word = ir.IntType(32), shape.args[1].pointee, ir.IntType(8).as_pointer()
-                    bundle = ir.LiteralStructType([WORD, *(value.type for value in values[:-1]), code, error])
-                    failed, reason = len(values), len(values) + 1
+                    given = [where, *values, barrier]
+                    bundle = ir.LiteralStructType([*(value.type for value in given), code, error])
+                    failed, reason = len(given), len(given) + 1
                     place = cgutils.alloca_once(builder, bundle)
-                    for i, value in enumerate([where, *values[:-1], code(0)]):
+                    for i, value in enumerate([*given, code(0)]):
                         builder.store(value, cgutils.gep_inbounds(builder, place, 0, i))
 
                     name = builder.module.get_unique_name(f"{made.function.__name__}_member")
                     member = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [word, WORD, WORD]), name)
                     member.linkage = "internal"
                     inner = ir.IRBuilder(member.append_basic_block())
-                    given = inner.bitcast(member.args[0], bundle.as_pointer())
-                    where, *args = (inner.load(cgutils.gep_inbounds(inner, given, 0, i)) for i in range(failed))
-                    status = run(inner, where, [*args, *member.args[1:]])
+                    own = inner.bitcast(member.args[0], bundle.as_pointer())
+                    where, *args, barrier = (inner.load(cgutils.gep_inbounds(inner, own, 0, i)) for i in range(failed))
+                    status = run(inner, where, args, [*member.args[1:], barrier])
                     with inner.if_then(status.is_error, likely=False):
-                        inner.store(status.excinfoptr, cgutils.gep_inbounds(inner, given, 0, reason))
-                        inner.store(status.code, cgutils.gep_inbounds(inner, given, 0, failed))
-                        at = names.index("state")
-                        state = unchecked(inner, kinds[at], args[at])
-                        inner.store_atomic(WORD(1), inner.gep(state, [WORD(ABORT)]), "release", 8)
+                        inner.store(status.excinfoptr, cgutils.gep_inbounds(inner, own, 0, reason))
+                        inner.store(status.code, cgutils.gep_inbounds(inner, own, 0, failed))
+                        flag = inner.gep(unchecked(inner, PointerType(types.int64), barrier), [WORD(ABORT)])
+                        inner.store_atomic(WORD(1), flag, "release", 8)
                     inner.ret_void()
 
                     whole = ir.FunctionType(ir.VoidType(), [member.type, word, WORD])
@@ -181,6 +198,6 @@ def crew(kernel: Any) -> Any:
                         conv.return_status_propagate(builder, conv._get_return_status(builder, outcome, why))
             return context.get_dummy_value()
 
-        return signature(types.none, *kinds[:-1]), codegen
+        return signature(types.none, *kinds[:-1], types.intp, PointerType(types.int64)), codegen
 
     return by_name(names, made.function, define)

@@ -132,6 +132,16 @@ def local(typingctx: Any, like: Any, size: Any) -> Any:
 
 
 @intrinsic
+def nothing(typingctx: Any, like: Any) -> Any:
+    """The address, of `like`'s kind, of what a call does not have; in checked mode each access to it is an error."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+        return ir.Constant(context.get_value_type(sig.return_type), None)
+
+    return like(like), codegen
+
+
+@intrinsic
 def part(typingctx: Any, base: Any, start: Any, count: Any) -> Any:
     """The pointer `start` elements on; in checked mode only `count` elements may be reached through it."""
 

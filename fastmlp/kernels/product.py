@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastmlp.kernels.arithmetic import fma, maximum, where
-from fastmlp.kernels.jit import Int, Pointer, kernel
+from fastmlp.kernels.jit import Int, Pointer, inlined, kernel
 from fastmlp.kernels.pointer import local
 from fastmlp.kernels.tile import (
     ROWS,
@@ -44,57 +44,95 @@ FAR = 2048
 NEAR = DEEP + VECTOR_BYTES // 4  # numbers
 
 
-def _tile_product(rows: int, vectors: int, masked: bool) -> Callable[..., Any]:
-    """The kernel that computes `count` tiles of `rows` x (`vectors` registers), one below the other."""
+class Strided(NamedTuple):
+    """A matrix of any strides: m[i, p] lies at ``at + i * row + p * step``."""
 
-    def tile_product(
-        x: Pointer,
-        x_row: Int,
-        x_step: Int,
-        w: Pointer,
-        w_step: Int,
-        depth: Int,
-        start: Pointer,
-        start_row: Int,
-        gate: Pointer,
-        out: Pointer,
-        out_row: Int,
-        mode: Int,
-        columns: Int,
-        count: Int,
-    ) -> None:
+    at: Pointer
+    row: Int
+    step: Int
+
+
+class Rows(NamedTuple):
+    """A matrix whose rows lie in one piece each: m[i, j] lies at ``at + i * row + j``."""
+
+    at: Pointer
+    row: Int
+
+
+class Finish(NamedTuple):
+    """What a product does beside multiplying: `mode`, a sum of START and one of RELU, GATE, TANH_SLOPE and SIGMOID_SLOPE.
+
+    ``start`` is read for START, ``gate`` for the last three, laid out as the output is.
+    """
+
+    mode: Int
+    start: Rows
+    gate: Pointer
+
+
+class Extent(NamedTuple):
+    """How many rows, summands and columns a product has."""
+
+    rows: Int
+    depth: Int
+    columns: Int
+
+
+@inlined
+def below(finish: Any, rows: int, out_row: int) -> Any:
+    """`finish` for the output `rows` rows further down."""
+    start = finish.start
+    return Finish(finish.mode, Rows(start.at + rows * start.row, start.row), finish.gate + rows * out_row)
+
+
+@inlined
+def right(finish: Any, columns: int) -> Any:
+    """`finish` for the output `columns` columns further on."""
+    start = finish.start
+    return Finish(finish.mode, Rows(start.at + columns, start.row), finish.gate + columns)
+
+
+def _tile_product(rows: int, vectors: int, masked: bool) -> Callable[..., Any]:
+    """The kernel that computes tiles of `rows` x (`vectors` registers), one below the other: of `product`, all rows.
+
+    There `extent.rows` counts tiles.
+    """
+
+    def tile_product(x: Strided, w: Rows, finish: Finish, out: Rows, extent: Extent) -> None:
+        mode = finish.mode
         if masked:
-            valid = columns
+            valid = extent.columns
         else:
             valid = None
-        for _ in range(count):
+        xp, start, gate, to = x.at, finish.start.at, finish.gate, out.at
+        for _ in range(extent.rows):
             if mode & START == 0:
-                acc = splat(x, 0.0, rows, vectors)
-            elif start_row == 0:  # a row read once, not `rows` times ((256, 17, 256): 5 % of the time)
+                acc = splat(x.at, 0.0, rows, vectors)
+            elif finish.start.row == 0:  # a row read once, not `rows` times ((256, 17, 256): 5 % of the time)
                 acc = broadcast_rows(start, rows, vectors, valid)
             else:
-                acc = load(start, start_row, rows, vectors, valid)
-            groups = row_groups(x, x_row, rows)
-            wp = w
-            for _ in range(depth):
-                acc = outer_add(acc, groups, x_row, wp, valid)
-                groups = advance(groups, x_step)
-                wp = wp + w_step
+                acc = load(start, finish.start.row, rows, vectors, valid)
+            groups = row_groups(xp, x.row, rows)
+            wp = w.at
+            for _ in range(extent.depth):
+                acc = outer_add(acc, groups, x.row, wp, valid)
+                groups = advance(groups, x.step)
+                wp = wp + w.row
             if mode & RELU:
                 acc = maximum(acc, 0.0)
             elif mode & GATE:
-                acc = where(load(gate, out_row, rows, vectors, valid) > 0.0, acc, 0.0)
+                acc = where(load(gate, out.row, rows, vectors, valid) > 0.0, acc, 0.0)
             elif mode & TANH_SLOPE:
-                a = load(gate, out_row, rows, vectors, valid)
+                a = load(gate, out.row, rows, vectors, valid)
                 acc = acc * fma(0.0 - a, a, 1.0)
             elif mode & SIGMOID_SLOPE:
-                a = load(gate, out_row, rows, vectors, valid)
+                a = load(gate, out.row, rows, vectors, valid)
                 acc = acc * (a * (1.0 - a))
-            store(acc, out, out_row, valid)
-            x = x + rows * x_row
-            start = start + rows * start_row
-            out = out + rows * out_row
-            gate = gate + rows * out_row
+            store(acc, to, out.row, valid)
+            xp = xp + rows * x.row
+            start = start + rows * finish.start.row
+            gate = gate + rows * out.row
+            to = to + rows * out.row
 
     tile_product.__qualname__ = f"tile_product_{rows}x{vectors}{'_masked' if masked else ''}"
     return kernel(tile_product)
@@ -110,162 +148,121 @@ single_8, pair_4 = _tile_product(1, 8, False), _tile_product(2, 4, False)
 
 
 @kernel
-def panel(
-    x: Pointer,
-    x_row: Int,
-    x_step: Int,
-    w: Pointer,
-    w_step: Int,
-    start: Pointer,
-    start_row: Int,
-    gate: Pointer,
-    out: Pointer,
-    out_row: Int,
-    mode: Int,
-    rows: Int,
-    depth: Int,
-    columns: Int,
-) -> None:
+def panel(x: Strided, w: Rows, finish: Finish, out: Rows, extent: Extent) -> None:
     """`product` for the columns of one tile: two registers, or fewer."""
-    half = lanes(x)
+    half = lanes(x.at)
+    columns = extent.columns
     i = 0
-    while i < rows:
-        left = rows - i
-        xi = x + i * x_row
-        s = start + i * start_row
-        by = gate + i * out_row
-        to = out + i * out_row
+    while i < extent.rows:
+        left = extent.rows - i
+        xi = Strided(x.at + i * x.row, x.row, x.step)
+        end = below(finish, i, out.row)
+        to = Rows(out.at + i * out.row, out.row)
         if left >= TALL:
             n = left // TALL
             i += n * TALL
+            tiles = Extent(n, extent.depth, columns)
             if columns >= 2 * half:
-                tall_2(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, n)
+                tall_2(xi, w, end, to, tiles)
             elif columns > half:
-                tall_2_masked(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, n)
+                tall_2_masked(xi, w, end, to, tiles)
             else:
-                tall_1_masked(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, n)
+                tall_1_masked(xi, w, end, to, tiles)
         elif left >= HALF and columns <= half:
             i += HALF
-            half_1_masked(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, 1)
+            half_1_masked(xi, w, end, to, Extent(1, extent.depth, columns))
         elif left >= MIDDLE:
             n = left // MIDDLE
             i += n * MIDDLE
+            tiles = Extent(n, extent.depth, columns)
             if columns >= 2 * half:
-                middle_2(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, n)
+                middle_2(xi, w, end, to, tiles)
             elif columns > half:
-                middle_2_masked(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, n)
+                middle_2_masked(xi, w, end, to, tiles)
             else:
-                middle_1_masked(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, n)
+                middle_1_masked(xi, w, end, to, tiles)
         elif left >= 2 and columns >= 2 * half:
             i += 2
-            pair_2(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, 1)
+            pair_2(xi, w, end, to, Extent(1, extent.depth, columns))
         else:
-            i = rows
+            i = extent.rows
+            tiles = Extent(left, extent.depth, columns)
             if columns >= 2 * half:
-                single_2(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, left)
+                single_2(xi, w, end, to, tiles)
             elif columns > half:
-                single_2_masked(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, left)
+                single_2_masked(xi, w, end, to, tiles)
             else:
-                single_1_masked(xi, x_row, x_step, w, w_step, depth, s, start_row, by, to, out_row, mode, columns, left)
+                single_1_masked(xi, w, end, to, tiles)
 
 
 @kernel
-def product(
-    x: Pointer,
-    x_row: Int,
-    x_step: Int,
-    w: Pointer,
-    w_step: Int,
-    start: Pointer,
-    start_row: Int,
-    gate: Pointer,
-    out: Pointer,
-    out_row: Int,
-    mode: Int,
-    rows: Int,
-    depth: Int,
-    columns: Int,
-) -> None:
+def product(x: Strided, w: Rows, finish: Finish, out: Rows, extent: Extent) -> None:
     """out[i, j] = finish(start[i, j] + sum over p of x[i, p] * w[p, j]), for i < rows, p < depth, j < columns.
 
-    x[i, p] lies at ``x + i * x_row + p * x_step``, w[p, j] at ``w + p * w_step + j``, out[i, j] at ``out + i * out_row + j``,
-    start[i, j] at ``start + i * start_row + j``: a bias, with start_row = 0, or what out holds. ``mode`` is a sum of START
-    (else start counts as 0), and one of RELU (take max(., 0), NaN kept), GATE (keep where gate[i, j] > 0), TANH_SLOPE and
-    SIGMOID_SLOPE (multiply by 1 - gate[i, j]**2, by gate[i, j] * (1 - gate[i, j])); gate is laid out as out is.
-    Each element is one chain of fused multiply-adds in the order of p, whatever the tile.
+    ``finish.start`` is a bias, with rows of the stride 0, or what out holds; without START it counts as 0. RELU takes max(., 0),
+    NaN kept; GATE keeps where gate[i, j] > 0; TANH_SLOPE and SIGMOID_SLOPE multiply by 1 - gate[i, j]**2, and by gate[i, j] * (1 -
+    gate[i, j]). Each element is one chain of fused multiply-adds in the order of p, whatever the tile.
     """
-    half = lanes(x)
+    half = lanes(x.at)
     wide = 2 * half
-    if rows < COPIED_ROWS or w_step * VECTOR_BYTES < FAR_WEIGHTS * half or depth == 0:
+    rows, depth, columns = extent.rows, extent.depth, extent.columns
+    if rows < COPIED_ROWS or w.row * VECTOR_BYTES < FAR_WEIGHTS * half or depth == 0:
         few = rows % MIDDLE if columns >= 2 * wide else 0
         main = rows - few
         for j in range(0, columns if main else 0, wide):
-            s, by, to = start + j, gate + j, out + j
-            panel(x, x_row, x_step, w + j, w_step, s, start_row, by, to, out_row, mode, main, depth, columns - j)
+            to = Rows(out.at + j, out.row)
+            panel(x, Rows(w.at + j, w.row), right(finish, j), to, Extent(main, depth, columns - j))
         while few:
             here = min(few, 2)
             few -= here
-            xi, si, gi, oi = x + main * x_row, start + main * start_row, gate + main * out_row, out + main * out_row
+            xi = Strided(x.at + main * x.row, x.row, x.step)
+            end = below(finish, main, out.row)
+            oi = out.at + main * out.row
             main += here
             j = 0
             if here == 2:
                 while j + 2 * wide <= columns:
-                    s, by, to = si + j, gi + j, oi + j
-                    pair_4(xi, x_row, x_step, w + j, w_step, depth, s, start_row, by, to, out_row, mode, 2 * wide, 1)
+                    pair_4(xi, Rows(w.at + j, w.row), right(end, j), Rows(oi + j, out.row), Extent(1, depth, 2 * wide))
                     j += 2 * wide
             else:
                 while j + 4 * wide <= columns:
-                    s, by, to = si + j, gi + j, oi + j
-                    single_8(xi, x_row, x_step, w + j, w_step, depth, s, start_row, by, to, out_row, mode, 4 * wide, 1)
+                    single_8(xi, Rows(w.at + j, w.row), right(end, j), Rows(oi + j, out.row), Extent(1, depth, 4 * wide))
                     j += 4 * wide
             while j < columns:
-                s, by, to = si + j, gi + j, oi + j
-                panel(xi, x_row, x_step, w + j, w_step, s, start_row, by, to, out_row, mode, here, depth, columns - j)
+                panel(xi, Rows(w.at + j, w.row), right(end, j), Rows(oi + j, out.row), Extent(here, depth, columns - j))
                 j += wide
         return
-    scratch = local(x, PANEL)
+    scratch = local(x.at, PANEL)
+    start, mode = finish.start, finish.mode
     for k in range(0, depth, SHALLOW):
         deep = min(SHALLOW, depth - k)
-        xk = x + k * x_step
+        xk = Strided(x.at + k * x.step, x.row, x.step)
         step = mode
         if k > 0:
             step = step | START
-            start, start_row = out, out_row
+            start = out
         if k + deep < depth:
             step = step & START
+        end = Finish(step, start, finish.gate)
         for j in range(0, columns, wide):
             here = columns - j
             for p in range(deep):
-                store(load(w + ((k + p) * w_step + j), 0, 1, 2, here), scratch + p * wide, 0, None)
-            s, by, to = start + j, gate + j, out + j
-            panel(xk, x_row, x_step, scratch, wide, s, start_row, by, to, out_row, step, rows, deep, here)
+                store(load(w.at + ((k + p) * w.row + j), 0, 1, 2, here), scratch + p * wide, 0, None)
+            panel(xk, Rows(scratch, wide), right(end, j), Rows(out.at + j, out.row), Extent(rows, deep, here))
 
 
 @kernel
-def packed_product(
-    x: Pointer,
-    x_row: Int,
-    panels: Pointer,
-    height: Int,
-    start: Pointer,
-    gate: Pointer,
-    out: Pointer,
-    out_row: Int,
-    spare: Pointer,
-    mode: Int,
-    rows: Int,
-    depth: Int,
-    columns: Int,
-) -> None:
-    """`product` for contiguous rows of x, one row `start`, and w by panels of `height` rows (`fastmlp.kernels.pack`).
+def packed_product(x: Rows, w: Rows, finish: Finish, out: Rows, spare: Pointer, extent: Extent) -> None:
+    """`product` for contiguous rows of x, one row to start from, and w by panels of `w.row` rows (`fastmlp.kernels.pack`).
 
     `spare` is scratch for `spare_room` numbers.
     """
-    half = lanes(x)
+    half = lanes(x.at)
     wide = 2 * half
+    rows, depth, columns = extent.rows, extent.depth, extent.columns
     parts = -(-depth // DEEP)
     deep = -(-depth // (parts * half)) * half  # of about equal size: a short last one would be slow
-    xs, step_x = x, deep
+    xs, x_row, step_x = x.at, x.row, deep
     sums = spare + parts * rows * NEAR
     if x_row * VECTOR_BYTES % (FAR * half) == 0 and rows > TALL and columns >= 4 * wide:
         step_x = rows * NEAR
@@ -273,23 +270,23 @@ def packed_product(
             for k in range(0, depth, deep):
                 to = spare + (k // deep * step_x + i * NEAR)
                 for p in range(0, min(deep, depth - k), wide):
-                    store(load(x + (i * x_row + k + p), 0, 1, 2, depth - k - p), to + p, 0, None)
+                    store(load(x.at + (i * x_row + k + p), 0, 1, 2, depth - k - p), to + p, 0, None)
         xs, x_row = spare, NEAR
     for first in range(0, columns, SPAN):
         stop = min(first + SPAN, columns)
         for k in range(0, depth, deep):
             here = min(deep, depth - k)
-            xk = xs + k // deep * step_x
+            xk = Strided(xs + k // deep * step_x, x_row, 1)
             for j in range(first, stop, wide):
-                w = panels + (j * height + k * wide)
                 # Sums of parts lie close together, apart from out, whose rows may be a power of two apart.
-                step, s, s_row, to, to_row = mode, start + j, 0, out + j, out_row
+                part = Rows(sums + (j - first) * rows, wide)
+                step, start, to = finish.mode, Rows(finish.start.at + j, 0), Rows(out.at + j, out.row)
                 if k > 0:
-                    step, s, s_row = step | START, sums + (j - first) * rows, wide
+                    step, start = step | START, part
                 if k + here < depth:
-                    step, to, to_row = step & START, sums + (j - first) * rows, wide
-                left = columns - j
-                panel(xk, x_row, 1, w, wide, s, s_row, gate + j, to, to_row, step, rows, here, left)
+                    step, to = step & START, part
+                left = Extent(rows, here, columns - j)
+                panel(xk, Rows(w.at + (j * w.row + k * wide), wide), Finish(step, start, finish.gate + j), to, left)
 
 
 def spare_room(rows: int, depth: int) -> int:

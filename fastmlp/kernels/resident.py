@@ -14,31 +14,15 @@ from fastmlp.kernels.across import repeat, sum_across, sum_rows, total
 from fastmlp.kernels.activation import IDENTITY, RELU, SIGMOID, TANH
 from fastmlp.kernels.arithmetic import first_columns, fma, maximum, where
 from fastmlp.kernels.epoch import begin, end
-from fastmlp.kernels.jit import Doubles, Int, Integers, Pointer, inlined, kernel
+from fastmlp.kernels.jit import Int, inlined, kernel
 from fastmlp.kernels.loss import BCE, MSE, hard_bce, soft_bce
 from fastmlp.kernels.math import sigmoid, tanh
-from fastmlp.kernels.narrow import narrow_batches, pack
-from fastmlp.kernels.plan import (
-    ACTIVATION,
-    BATCH,
-    BIASES,
-    CURSOR,
-    FAN_IN,
-    FAN_OUT,
-    HEADER,
-    LAYERS,
-    LOSS,
-    OPTIMIZER,
-    RATED,
-    RECORD,
-    SAMPLES,
-    SHUFFLE,
-    WEIGHTS,
-    WHOLE,
-)
+from fastmlp.kernels.narrow import narrow_batches, pack_lanes
+from fastmlp.kernels.parallel import Team
+from fastmlp.kernels.plan import Data, Log, Net, Optimizer, Progress, Sums
 from fastmlp.kernels.pointer import local
 from fastmlp.kernels.tile import VECTOR_BYTES, lanes, load, outer_add, splat, store
-from fastmlp.kernels.update import LR, MOMENTUM, SGD, WEIGHT_DECAY
+from fastmlp.kernels.update import SGD, Settings
 
 # At most so many inputs, and so many units of the hidden layer: with biases and outputs 25 parameters, for 32 registers.
 WIDTH = 4
@@ -46,19 +30,19 @@ SCRATCH = 16 * VECTOR_BYTES  # bytes
 
 
 @inlined
-def lives_in_registers(plan: Any, hyper: Any, step: int) -> bool:
+def lives_in_registers(net: Any, settings: Any) -> bool:
     """Whether this net can be trained so."""
-    hidden = plan + HEADER
-    last = hidden + RECORD
-    if plan[LAYERS] != 2 or plan[BATCH] > step or plan[OPTIMIZER] != SGD or hyper[MOMENTUM] != 0.0:
+    task, hidden = net.task, net.layers
+    last = hidden + 1
+    if net.table.layers != 2 or task.batch > lanes(net.work) or task.optimizer != SGD or settings.momentum != 0.0:
         return False
-    if plan[WHOLE] or plan[RATED]:
+    if task.whole or task.rated:
         return False
-    if hidden[FAN_IN] > WIDTH or hidden[FAN_OUT] > WIDTH or last[FAN_OUT] != 1:
+    if hidden.fan_in > WIDTH or hidden.fan_out > WIDTH or last.fan_out != 1:
         return False
-    name = hidden[ACTIVATION]
+    name = hidden.activation
     known = name == RELU or name == TANH or name == SIGMOID or name == IDENTITY
-    return known and (plan[LOSS] == BCE or (plan[LOSS] == MSE and last[ACTIVATION] == IDENTITY))
+    return known and (task.loss == BCE or (task.loss == MSE and last.activation == IDENTITY))
 
 
 @inlined
@@ -86,26 +70,16 @@ def _resident(rows: int) -> Callable[..., Any]:
         for r in range(count):
             numbers[r] = scratch[r * step]
 
-    def resident(
-        plan: Integers,
-        hyper: Doubles,
-        params: Pointer,
-        x: Pointer,
-        y: Pointer,
-        order: Integers,
-        state: Integers,
-        losses: Doubles,
-        count: Int,
-    ) -> None:
+    def resident(net: Net, data: Data, settings: Settings, progress: Progress, log: Log, count: Int) -> None:
+        task, hidden, params, x, y, order = net.task, net.layers, net.params, data.x, data.y, data.order
         step = lanes(x)
-        hidden = plan + HEADER
-        fan_in = hidden[FAN_IN]
-        units = hidden[FAN_OUT]
-        name = hidden[ACTIVATION]
-        code = plan[LOSS]
-        w = params + hidden[WEIGHTS]
-        b = params + hidden[BIASES]
-        v = params + (hidden + RECORD)[WEIGHTS]
+        fan_in = hidden.fan_in
+        units = hidden.fan_out
+        name = hidden.activation
+        code = task.loss
+        w = params + hidden.weights
+        b = params + hidden.biases
+        v = params + (hidden + 1).weights
         scratch = local(x, SCRATCH)
         # The batch, a register an input and one for the targets; inputs that there are not stay 0, and so do their weights.
         xs = scratch + 8 * step
@@ -118,8 +92,8 @@ def _resident(rows: int) -> Callable[..., Any]:
         b0 = spread(b, units, scratch)
         v0 = spread(v, units, scratch)
         c0 = splat(x, v[units], 1, 1)
-        rate = 0.0 - hyper[LR]
-        shrink = rate * hyper[WEIGHT_DECAY]
+        rate = 0.0 - settings.lr
+        shrink = rate * settings.weight_decay
         # Units that there are not may have an output (a sigmoid's): it must not give them a weight.
         for r in range(rows):
             scratch[r] = 1.0
@@ -129,13 +103,13 @@ def _resident(rows: int) -> Callable[..., Any]:
         soft = False
         packed = False
         for _ in range(count):
-            start = state[CURSOR]
-            here = begin(plan, params, order, state)
+            start = progress.cursor
+            here = begin(task, params, order, progress)
             if here == 0:
                 break
-            if not packed or plan[SAMPLES] > plan[BATCH]:
-                pack(x, order, start, plan[SHUFFLE], xs, here, fan_in)
-                pack(y, order, start, plan[SHUFFLE], ys, here, 1)
+            if not packed or task.samples > task.batch:
+                pack_lanes(x, order, data.ordered, start, xs, here, fan_in)
+                pack_lanes(y, order, data.ordered, start, ys, here, 1)
                 packed = True
                 target = load(ys, 0, 1, 1, None)
                 soft = total(target * (1.0 - target)) != 0.0
@@ -180,7 +154,7 @@ def _resident(rows: int) -> Callable[..., Any]:
                     loss = soft_bce(p, target)
             else:
                 loss = e * e
-            end(plan, state, losses, here, total(where(first_columns(loss, here), loss, 0.0)) * scale)
+            end(task, progress, log.losses, here, total(where(first_columns(loss, here), loss, 0.0)) * scale)
         collect(w0, w, units, scratch)
         if fan_in > 1:
             collect(w1, w + units, units, scratch)
@@ -202,23 +176,12 @@ resident_2, resident_4 = _resident(2), _resident(4)
 
 @kernel
 def small_batches(
-    plan: Integers,
-    hyper: Doubles,
-    params: Pointer,
-    moments: Pointer,
-    work: Pointer,
-    x: Pointer,
-    y: Pointer,
-    order: Integers,
-    state: Integers,
-    losses: Doubles,
-    rates: Doubles,
-    count: Int,
+    net: Net, data: Data, optimizer: Optimizer, sums: Sums, progress: Progress, log: Log, count: Int, team: Team
 ) -> None:
     """`narrow_batches`, with all else in registers as well where the net `lives_in_registers`."""
-    if not lives_in_registers(plan, hyper, lanes(x)):
-        narrow_batches(plan, hyper, params, moments, work, x, y, order, state, losses, rates, count)
-    elif plan[HEADER + FAN_OUT] <= 2:
-        resident_2(plan, hyper, params, x, y, order, state, losses, count)
+    if not lives_in_registers(net, optimizer.settings):
+        narrow_batches(net, data, optimizer, sums, progress, log, count, team)
+    elif net.layers.fan_out <= 2:
+        resident_2(net, data, optimizer.settings, progress, log, count)
     else:
-        resident_4(plan, hyper, params, x, y, order, state, losses, count)
+        resident_4(net, data, optimizer.settings, progress, log, count)

@@ -4,147 +4,119 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastmlp.kernels.apply import apply
+from fastmlp.kernels.apply import STRETCH, apply
 from fastmlp.kernels.epoch import begin, end
 from fastmlp.kernels.gradient import NAN, block_rows, gradient
-from fastmlp.kernels.jit import Doubles, Int, Integers, Pointer, entry, inlined, kernel
+from fastmlp.kernels.jit import Int, entry, inlined, kernel
 from fastmlp.kernels.loss import evaluate, evaluate_weighted, from_logits, is_cross_entropy, is_labelled, weigh
-from fastmlp.kernels.parallel import crew, meet
+from fastmlp.kernels.parallel import Team, crew, meet
 from fastmlp.kernels.plan import (
-    A_AT,
-    AVERAGED,
-    BATCH,
-    BIASES,
-    BLOCK,
-    CURSOR,
-    D_AT,
-    EPOCH,
-    EPOCHS,
-    FAN_IN,
-    FAN_OUT,
-    GRADIENT_AT,
-    HEADER,
-    LAYERS,
-    LOSS,
-    NARROW,
-    OPTIMIZER,
-    PARAMETERS,
-    RATED,
-    RECORD,
-    ROW_AT,
-    ROWS,
-    SAMPLES,
-    SHUFFLE,
-    SIZE,
-    START,
-    STEP,
-    TARGETS,
-    TICK,
-    WEIGHTED,
-    WITHIN,
+    AS_THEY_LIE,
+    Batch,
+    Data,
+    Into,
+    Layer,
+    Log,
+    Net,
+    Optimizer,
+    Part,
+    Piece,
+    Progress,
+    Sums,
+    Table,
+    Task,
+    count_parameters,
+    last_layer,
 )
-from fastmlp.kernels.pointer import local, pointer, written
+from fastmlp.kernels.pointer import local, nothing, pointer, written
 from fastmlp.kernels.resident import small_batches
 from fastmlp.kernels.step import forward
-from fastmlp.kernels.update import LR, MASS, prepare
+from fastmlp.kernels.update import Settings, prepare
+
+TASK, LAYERS = Table.words, Table.words + Task.words  # where they start in the plan
+BATCH, SQUARES = Settings.words, Settings.words + Batch.words  # likewise in the numbers that go with the settings
+MEETING = Progress.words  # where threads meet, behind a training's progress
+
+
+@inlined
+def network(plan: Any, params: Any, work: Any) -> Any:
+    """The tables of a plan, with parameters and a buffer."""
+    return Net(Table(plan), Task(plan + TASK), Layer(plan + LAYERS), params, work)
+
+
+@inlined
+def sums_of(numbers: Any, net: Any) -> Any:
+    """Where a step adds up, behind the settings."""
+    squares = numbers + SQUARES
+    return Sums(Batch(numbers + BATCH), squares, squares + -(-count_parameters(net) // STRETCH))
+
+
+@inlined
+def optimizer_of(numbers: Any, moments: Any, net: Any) -> Any:
+    """The optimiser's settings and vectors; the parameters' running mean lies before these."""
+    return Optimizer(Settings(numbers), moments + (net.table.parameters if net.task.averaged else 0))
 
 
 @kernel
 def batches(
-    plan: Integers,
-    hyper: Doubles,
-    params: Pointer,
-    moments: Pointer,
-    work: Pointer,
-    x: Pointer,
-    y: Pointer,
-    order: Integers,
-    state: Integers,
-    losses: Doubles,
-    rates: Doubles,
-    count: Int,
-    me: Int,
-    threads: Int,
+    net: Net, data: Data, optimizer: Optimizer, sums: Sums, progress: Progress, log: Log, count: Int, team: Team
 ) -> None:
-    """At most `count` blocks of rows of training's steps, from where `state` says; losses[e] gathers epoch e's mean loss.
+    """At most `count` blocks of rows of training's steps, from where `progress` says; log.losses[e] gathers epoch e's mean loss.
 
-    As the `me`-th of so many threads, which all make the same call but for `me`. `rates` has each step's learning rate, if
-    plan[RATED]. A step that is left in the middle has changed nothing but the work buffer, over which the next call goes on.
+    All threads make the same call, but for `team.me`. A step that is left in the middle has changed nothing but the work buffer,
+    over which the next call goes on.
     """
-    if plan[AVERAGED]:
-        moments = moments + plan[PARAMETERS]
-    if plan[NARROW]:
-        small_batches(plan, hyper, params, moments, work, x, y, order, state, losses, rates, count)
+    task = net.task
+    if task.narrow:
+        small_batches(net, data, optimizer, sums, progress, log, count, team)
         return
-    shuffled = plan[SHUFFLE]
-    grads = work + plan[GRADIENT_AT]
-    within = state[WITHIN]
+    settings = optimizer.settings
+    into = Into(net.work + net.table.gradient_at, nothing(net.params), 0)
+    within = progress.within
     while count > 0:
-        if me == 0 and within == 0:
-            state[START] = state[CURSOR]
-            state[ROWS] = begin(plan, params, order, state)
-            if state[ROWS]:  # there is no rate behind the last step's
-                if plan[RATED]:
-                    hyper[LR] = rates[state[TICK]]
-                    state[TICK] = state[TICK] + 1
-                prepare(plan[OPTIMIZER], hyper, state[STEP] + 1, params)
-        if not meet(state, threads):
+        if team.me == 0 and within == 0:
+            progress.start = progress.cursor
+            progress.rows = begin(task, net.params, data.order, progress)
+            if progress.rows:  # there is no rate behind the last step's
+                if task.rated:
+                    settings.lr = log.rates[progress.tick]
+                    progress.tick = progress.tick + 1
+                prepare(task.optimizer, settings, progress.steps + 1, net.params)
+        if not meet(team):
             return
-        start = state[START]
-        rows = state[ROWS]
+        start, rows = progress.start, progress.rows
         if rows == 0:
             return
-        xs = x
-        ys = y
-        if not shuffled:
-            xs = x + start * plan[HEADER + FAN_IN]
-            ys = y + start * plan[TARGETS]
-        where = order + start
-        block = block_rows(plan, rows)
+        x, y = data.x, data.y
+        if not data.ordered:
+            x = x + start * net.layers.fan_in
+            y = y + start * task.targets
+        block = block_rows(net.table, rows)
         stop = min(within + count * block, rows)
         count -= -(-(stop - within) // block)
-        loss = gradient(
-            plan,
-            hyper,
-            params,
-            moments,
-            work,
-            xs,
-            ys,
-            where,
-            shuffled,
-            rows,
-            grads,
-            params,
-            0,
-            1,
-            state,
-            within,
-            stop,
-            me,
-            threads,
-        )
+        here = Data(x, y, data.order + start, data.ordered)
+        loss = gradient(net, here, optimizer, sums, into, Part(rows, within, stop), progress.steps + 1, team)
         within = stop if stop < rows else 0
-        if me == 0:
-            state[WITHIN] = within
+        if team.me == 0:
+            progress.within = within
             if within == 0:
-                end(plan, state, losses, rows, loss)
+                end(task, progress, log.losses, rows, loss)
 
 
 _batches_by_all = crew(batches)
 
 
 @inlined
-def fits(plan: Any, numbers: int, room: int, rows: int, columns: int, answers: int, targets: int) -> bool:
+def fits(net: Any, numbers: int, room: int, x: Any, y: Any) -> bool:
     """Whether a call's arrays are those of the plan's network, with targets as its loss wants them, and there is room.
 
-    Of counts, not of arrays: Numba would count references to these (step of a small net: 0.1 us).
+    x and y are their shapes: Numba would count references to the arrays (step of a small net: 0.1 us).
     """
-    last = plan + (HEADER + (plan[LAYERS] - 1) * RECORD)
-    wanted = 1 if is_labelled(plan[LOSS]) else last[FAN_OUT]
-    well = columns == plan[HEADER + FAN_IN] and answers == rows and targets == plan[TARGETS]
-    well = well and numbers >= last[BIASES] + last[FAN_OUT] and room >= plan[SIZE]
-    return well and targets == wanted + (1 if plan[WEIGHTED] else 0)
+    task = net.task
+    wanted = 1 if is_labelled(task.loss) else last_layer(net).fan_out
+    well = x[1] == net.layers.fan_in and y[0] == x[0] and y[1] == task.targets
+    well = well and numbers >= count_parameters(net) and room >= net.table.size
+    return well and y[1] == wanted + (1 if task.weighted else 0)
 
 
 @entry
@@ -164,29 +136,19 @@ def train(
     threads: int,
 ) -> bool:
     """`batches` for arrays, by so many threads; False, and nothing done, if they do not fit."""
-    table = pointer(plan)
+    net = network(pointer(plan), written(params), written(work))
+    task = net.task
     many = x.shape[0]
-    well = fits(table, params.size, work.size, many, x.shape[1], y.shape[0], y.shape[1])
-    well = well and many == table[SAMPLES] and losses.size >= table[EPOCHS]
-    if not well or (table[SHUFFLE] and order.size < many):
+    well = fits(net, params.size, work.size, x.shape, y.shape) and many == task.samples and losses.size >= task.epochs
+    if not well or (task.order != AS_THEY_LIE and order.size < many):
         return False
-    if table[RATED] and rates.size < table[EPOCHS] * -(-many // table[BATCH]):
+    if task.rated and rates.size < task.epochs * -(-many // task.batch):
         return False
-    _batches_by_all(
-        table,
-        written(hyper),
-        written(params),
-        written(moments),
-        written(work),
-        pointer(x),
-        pointer(y),
-        written(order),
-        written(state),
-        written(losses),
-        pointer(rates),
-        count,
-        threads,
-    )
+    data = Data(pointer(x), pointer(y), written(order), 0 if task.order == AS_THEY_LIE else 1)
+    numbers, here = written(hyper), written(state)
+    optimizer = optimizer_of(numbers, written(moments), net)
+    log = Log(written(losses), pointer(rates))
+    _batches_by_all(net, data, optimizer, sums_of(numbers, net), Progress(here), log, count, threads, here + MEETING)
     return True
 
 
@@ -196,32 +158,21 @@ def step(plan: Any, hyper: Any, params: Any, moments: Any, work: Any, x: Any, y:
 
     Python pays for each argument: 30 ns an array. So what only this step needs is on the stack.
     """
-    table = pointer(plan)
-    here = written(state)
-    rows = x.shape[0]
-    if not fits(table, params.size, work.size, rows, x.shape[1], y.shape[0], y.shape[1]) or rows != table[SAMPLES]:
+    net = network(pointer(plan), written(params), written(work))
+    if not fits(net, params.size, work.size, x.shape, y.shape) or x.shape[0] != net.task.samples:
         return NAN
-    here[CURSOR] = 0
-    here[EPOCH] = 0
-    here[WITHIN] = 0
-    settings = written(hyper)
-    losses = local(settings, 64)
+    here = written(state)
+    progress = Progress(here)
+    progress.cursor = 0
+    progress.epoch = 0
+    progress.within = 0
+    numbers = written(hyper)
+    losses = local(numbers, 64)
     losses[0] = 0.0
-    _batches_by_all(
-        table,
-        settings,
-        written(params),
-        written(moments),
-        written(work),
-        pointer(x),
-        pointer(y),
-        here,
-        here,
-        losses,
-        losses,
-        rows,
-        1,
-    )
+    data = Data(pointer(x), pointer(y), nothing(here), 0)
+    optimizer = optimizer_of(numbers, written(moments), net)
+    log = Log(losses, nothing(losses))
+    _batches_by_all(net, data, optimizer, sums_of(numbers, net), progress, log, x.shape[0], 1, here + MEETING)
     return losses[0]
 
 
@@ -231,64 +182,50 @@ def evaluate_gradient(
 ) -> float:
     """`gradient` for arrays: all rows of x, in order; NaN if they do not fit.
 
-    At most `count` blocks of rows, from row state[WITHIN] on, which then is the row to go on from, or 0: it is done.
+    At most `count` blocks of rows, from row `within` of its progress on, which then is the row to go on from, or 0: it is done.
     """
-    table = pointer(plan)
-    if not fits(table, params.size, work.size, x.shape[0], x.shape[1], y.shape[0], y.shape[1]):
+    net = network(pointer(plan), written(params), written(work))
+    if not fits(net, params.size, work.size, x.shape, y.shape):
         return NAN
     here = written(state)
+    progress = Progress(here)
     rows = x.shape[0]
-    within = here[WITHIN]
-    stop = min(within + count * block_rows(table, rows), rows)
-    here[WITHIN] = stop if stop < rows else 0
-    return gradient(
-        table,
-        written(hyper),
-        pointer(params),
-        pointer(params),
-        written(work),
-        pointer(x),
-        pointer(y),
-        here,
-        0,
-        rows,
-        written(grads),
-        written(dx),
-        inputs,
-        0,
-        here,
-        within,
-        stop,
-        0,
-        1,
-    )
+    within = progress.within
+    stop = min(within + count * block_rows(net.table, rows), rows)
+    progress.within = stop if stop < rows else 0
+    data = Data(pointer(x), pointer(y), nothing(here), 0)
+    numbers = written(hyper)
+    optimizer = Optimizer(Settings(numbers), nothing(net.params))
+    into = Into(written(grads), written(dx), inputs)
+    team = Team(0, 1, here + MEETING)
+    return gradient(net, data, optimizer, sums_of(numbers, net), into, Part(rows, within, stop), 0, team)
 
 
 @entry
 def apply_gradient(plan: Any, hyper: Any, params: Any, moments: Any, grads: Any, state: Any) -> None:
     """`apply` for arrays: one more step, with the gradient in the first part of `grads`, which is changed."""
-    table = pointer(plan)
-    settings = written(hyper)
-    settings[MASS] = 1.0
-    state[STEP] = state[STEP] + 1
-    prepare(plan[OPTIMIZER], settings, state[STEP], written(params))
-    first = written(moments) + (plan[PARAMETERS] if plan[AVERAGED] else 0)
-    apply(table, settings, written(params), first, written(grads), table, 0, 1)
+    net = network(pointer(plan), written(params), nothing(pointer(params)))
+    numbers, here = written(hyper), written(state)
+    progress = Progress(here)
+    optimizer, sums = optimizer_of(numbers, written(moments), net), sums_of(numbers, net)
+    sums.batch.mass = 1.0
+    progress.steps = progress.steps + 1
+    prepare(net.task.optimizer, optimizer.settings, progress.steps, net.params)
+    apply(net, optimizer, sums, written(grads), Team(0, 1, here + MEETING))
 
 
 @entry
 def predict(plan: Any, params: Any, work: Any, x: Any, out: Any) -> bool:
     """The outputs for all rows of x, by blocks; False, and nothing done, if the arrays do not fit."""
-    fan_in = x.shape[1]
+    net = network(pointer(plan), pointer(params), written(work))
+    rows, fan_in = x.shape
     outputs = out.shape[1]
-    last = pointer(plan) + (HEADER + (plan[LAYERS] - 1) * RECORD)
-    if fan_in != plan[HEADER + FAN_IN] or outputs != last[FAN_OUT] or x.shape[0] != out.shape[0] or work.size < plan[SIZE]:
+    block = net.table.block
+    if fan_in != net.layers.fan_in or outputs != last_layer(net).fan_out or rows != out.shape[0] or work.size < net.table.size:
         return False
-    for start in range(0, x.shape[0], plan[BLOCK]):
-        here = min(plan[BLOCK], x.shape[0] - start)
-        rows = pointer(x) + start * fan_in
-        to = written(out) + start * outputs
-        forward(pointer(plan), pointer(params), written(work), rows, to, 0, 0, here, 0, 0, 0)
+    for start in range(0, rows, block):
+        here = min(block, rows - start)
+        forward(net, pointer(x) + start * fan_in, written(out) + start * outputs, Piece(start, 0, here, here, 0, 0), 0, 0)
     return True
 
 
@@ -299,26 +236,25 @@ def evaluate_loss(plan: Any, params: Any, work: Any, x: Any, y: Any, start: int,
     From row `start` on to row `stop`, where a block ends, with `so_far` what the call before has returned: the sum, which is
     divided when `stop` is the last.
     """
-    table = pointer(plan)
-    if not fits(table, params.size, work.size, x.shape[0], x.shape[1], y.shape[0], y.shape[1]):
+    net = network(pointer(plan), pointer(params), written(work))
+    if not fits(net, params.size, work.size, x.shape, y.shape):
         return NAN
-    last = table + (HEADER + (plan[LAYERS] - 1) * RECORD)
-    code = plan[LOSS]
-    buffer = written(work)
+    table, task, last = net.table, net.task, last_layer(net)
+    code, outputs = task.loss, last.fan_out
+    logits = 1 if from_logits(code) else 0
+    out, d = net.work + last.a_at, net.work + last.d_at
     result = so_far
-    for at in range(start, stop, plan[BLOCK]):
-        here = min(plan[BLOCK], stop - at)
-        rows = pointer(x) + at * x.shape[1]
-        out = buffer + last[A_AT]
-        forward(table, pointer(params), buffer, rows, out, 0, 0, here, 1 if from_logits(code) else 0, 0, 0)
-        targets = pointer(y) + at * plan[TARGETS]
-        d = buffer + last[D_AT]
-        if plan[WEIGHTED]:
-            spare = buffer + plan[ROW_AT]
-            result += evaluate_weighted(code, out, targets, d, spare, here, last[FAN_OUT], plan[TARGETS], 0.0)
+    for at in range(start, stop, table.block):
+        here = min(table.block, stop - at)
+        forward(net, pointer(x) + at * x.shape[1], out, Piece(at, 0, here, here, 0, 0), logits, 0)
+        targets = pointer(y) + at * task.targets
+        if task.weighted:
+            result += evaluate_weighted(code, out, targets, d, net.work + table.weighing_at, here, outputs, 0.0)
         else:
-            result += evaluate(code, out, targets, d, here, last[FAN_OUT], 0.0)
+            result += evaluate(code, out, targets, d, here, outputs, 0.0)
     if stop < x.shape[0]:
         return result
-    terms = weigh(pointer(y), table, 0, x.shape[0], plan[TARGETS]) if plan[WEIGHTED] else x.shape[0] * 1.0
-    return result / (terms if is_cross_entropy(code) else terms * last[FAN_OUT])
+    terms = x.shape[0] * 1.0
+    if task.weighted:
+        terms = weigh(pointer(y), nothing(pointer(plan)), 0, x.shape[0], task.targets)
+    return result / (terms if is_cross_entropy(code) else terms * outputs)
