@@ -383,9 +383,9 @@ class Engine:
             return
         self._hyper_of = None
         task, padded, dtype = self._space.layout.task, self._space.padded, self._store.dtype
-        kind, moments, averaged, *progress = self._memory
+        kind, moments, averaged, state, progress = self._memory
         if type(optimizer) is not kind:
-            kind, progress = type(optimizer), list(_started())
+            kind, (state, progress) = type(optimizer), _started()
             moments = moments[:padded].copy() if averaged else np.zeros(1, dtype)
         mean = averaged or optimizer.ema > 0
         if len(moments) < (mean + optimizer.moments) * padded or mean != averaged:
@@ -397,7 +397,7 @@ class Engine:
             own[: min(len(kept), len(own))] = kept[: len(own)]
             moments = wider
         if kind is not self._memory.kind or moments is not self._memory.moments:
-            self._memory = Memory(kind, moments, mean, *progress)
+            self._memory = Memory(kind, moments, mean, state, progress)
         task.optimizer, task.whole, task.averaged = optimizer.code, optimizer.whole, mean
         self._hyper[: Settings.words] = optimizer.hyper()
         self._hyper_of = optimizer

@@ -98,7 +98,7 @@ def sum_groups(groups: Pointer, out: Pointer, size: Int, count: Int, lower: Int,
 def group_gradients(
     net: Net, data: Data, optimizer: Optimizer, sums: Sums, into: Into, part: Part, step: Int, team: Team
 ) -> None:
-    """A thread's share of the groups' gradients, in blocks that are the thread's own: of each group `part`'s share of its rows."""
+    """A thread's share of the groups' gradients, in blocks of its own; of each group the rows that `part` says."""
     table, rows = net.table, part.rows
     group = _part_rows(rows, GROUPS)
     block = block_rows(table, rows) // GROUPS
@@ -125,8 +125,8 @@ def gradient(net: Net, data: Data, optimizer: Optimizer, sums: Sums, into: Into,
     """A thread's part of the mean loss over `part.rows` rows and its gradient, by blocks of rows that stay in the cache.
 
     What a part leaves unfinished goes on from where it stopped, over the same work buffer. Before the last rows no parameter
-    changes. `step` is the number of the step that updates the parameters on the way, and into.grads is scratch then; 0 for none.
-    The loss is the first thread's to know; it is NaN if a thread failed, or if rows are left.
+    changes. `step` is the number of the step that updates the parameters on the way, and into.grads is scratch then; 0 for
+    none. The loss is the first thread's to know; it is NaN if a thread failed, or if rows are left.
     """
     table, task, batch = net.table, net.task, sums.batch
     rows, within, stop = part.rows, part.within, part.stop

@@ -95,7 +95,7 @@ def _cached(function: Callable[..., Any], **options: bool) -> Any:
     return dispatcher
 
 
-PLAIN = {"Integers": PointerType(types.int64), "Doubles": PointerType(types.float64), "Int": types.intp}
+PLAIN: dict[Any, Any] = {"Integers": PointerType(types.int64), "Doubles": PointerType(types.float64), "Int": types.intp}
 PLAIN |= {"Double": types.float64, "None": types.none, None: types.none}
 
 

@@ -150,7 +150,8 @@ def crew(kernel: Any) -> Any:
         def codegen(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
             conv = context.call_conv
             shape = conv.get_function_type(types.none, kinds)
-            where, *values, threads, barrier = [target(builder, context, made.identity(dtype)), *values]
+            where = target(builder, context, made.identity(dtype))
+            *given, threads, barrier = values
 
             def run(builder: ir.IRBuilder, where: ir.Value, args: Any, team: Any) -> Any:
                 before = flush(builder)
@@ -162,17 +163,17 @@ def crew(kernel: Any) -> Any:
 
             with builder.if_else(builder.icmp_signed("<=", threads, WORD(1))) as (alone, several):
                 with alone:
-                    status = run(builder, where, values, [WORD(0), WORD(1), barrier])
+                    status = run(builder, where, given, [WORD(0), WORD(1), barrier])
                     with builder.if_then(status.is_error, likely=False):
                         conv.return_status_propagate(builder, status)
                 with several:
                     # What each of them is given: the kernel, its arguments, and room for what the one that failed returned.
                     code, error, word = ir.IntType(32), shape.args[1].pointee, ir.IntType(8).as_pointer()
-                    given = [where, *values, barrier]
-                    bundle = ir.LiteralStructType([*(value.type for value in given), code, error])
-                    failed, reason = len(given), len(given) + 1
+                    shared = [where, *given, barrier]
+                    bundle = ir.LiteralStructType([*(value.type for value in shared), code, error])
+                    failed, reason = len(shared), len(shared) + 1
                     place = cgutils.alloca_once(builder, bundle)
-                    for i, value in enumerate([*given, code(0)]):
+                    for i, value in enumerate([*shared, code(0)]):
                         builder.store(value, cgutils.gep_inbounds(builder, place, 0, i))
 
                     name = builder.module.get_unique_name(f"{made.function.__name__}_member")

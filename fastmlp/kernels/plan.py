@@ -1,8 +1,8 @@
 """What a network's kernels are told: records over tables of numbers, and the tuples that carry them from kernel to kernel.
 
-One compiled program serves every depth and width. The plan is one flat array: a `Table`, a `Task`, and a `Layer` for each layer.
-Offsets count numbers: into the flat parameters, or into the work buffer (``*_at``). Python fills it (`fastmlp.workspace`,
-`fastmlp.engine`), kernels only read it.
+One compiled program serves every depth and width. The plan is one flat array: a `Table`, a `Task`, and a `Layer` for each
+layer. Offsets count numbers: into the flat parameters, or into the work buffer (``*_at``). Python fills it
+(`fastmlp.workspace`, `fastmlp.engine`), kernels only read it.
 """
 
 from __future__ import annotations

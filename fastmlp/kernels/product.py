@@ -199,9 +199,9 @@ def panel(x: Strided, w: Rows, finish: Finish, out: Rows, extent: Extent) -> Non
 def product(x: Strided, w: Rows, finish: Finish, out: Rows, extent: Extent) -> None:
     """out[i, j] = finish(start[i, j] + sum over p of x[i, p] * w[p, j]), for i < rows, p < depth, j < columns.
 
-    ``finish.start`` is a bias, with rows of the stride 0, or what out holds; without START it counts as 0. RELU takes max(., 0),
-    NaN kept; GATE keeps where gate[i, j] > 0; TANH_SLOPE and SIGMOID_SLOPE multiply by 1 - gate[i, j]**2, and by gate[i, j] * (1 -
-    gate[i, j]). Each element is one chain of fused multiply-adds in the order of p, whatever the tile.
+    ``finish.start`` is a bias, with rows of the stride 0, or what out holds; without START it counts as 0. RELU takes max(.,
+    0), NaN kept; GATE keeps where gate[i, j] > 0; TANH_SLOPE and SIGMOID_SLOPE multiply by 1 - gate[i, j]**2, and by gate[i,
+    j] * (1 - gate[i, j]). Each element is one chain of fused multiply-adds in the order of p, whatever the tile.
     """
     half = lanes(x.at)
     wide = 2 * half

@@ -1,13 +1,13 @@
 """Records: fields with names over flat int64 or float64 memory, the same for Python and for compiled code.
 
-A record's class lists its fields, each an ``int`` or each a ``float``. ``Layer(base)`` is the record that starts at `base`: of an
-array in Python, of an address in compiled code. Then ``layer.fan_in`` reads and ``layer.fan_in = 3`` writes the memory; in compiled
-code ``layer + 1`` is the record behind it. In Python that takes 40 ns, as much as an array's element.
+A record's class lists its fields, each an ``int`` or each a ``float``. ``Layer(base)`` is the record that starts at `base`: of
+an array in Python, of an address in compiled code. Then ``layer.fan_in`` reads and ``layer.fan_in = 3`` writes the memory; in
+compiled code ``layer + 1`` is the record behind it. In Python that takes 40 ns, as much as an array's element.
 """
 
 import ctypes
 import operator
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from llvmlite import ir
 from numba import types
@@ -22,42 +22,37 @@ from fastmlp.kernels.pointer import CHECKED, WORD, PointerType, address, element
 KINDS = {"int": (ctypes.c_int64, types.int64), "float": (ctypes.c_double, types.float64)}
 
 
-class _Meta(type(ctypes.Structure)):  # type: ignore[misc]
+class RecordMeta(type):
     """The classes of records."""
 
     names: dict[str, int]
+    words: int
+    number: types.Number
+    _view: Any
 
     def __init__(cls, name: str, bases: tuple[type, ...], body: dict[str, Any]) -> None:
         super().__init__(name, bases, body)
         marks = body.get("__annotations__", {})
-        if bases[0] is not ctypes.Structure:
+        if marks:
             kind, cls.number = KINDS[next(iter(marks.values()))]
             cls.names = {field: place for place, field in enumerate(marks)}
             cls.words = len(marks)
-            cls._fields_ = [(field, kind) for field in marks]
+            cls._view = type(name, (ctypes.Structure,), {"_fields_": [(field, kind) for field in marks]})
 
     def __call__(cls, base: Any) -> Any:
         if isinstance(base, interpreted.Pointer):
             return interpreted.Record(base, cls.names)
-        return cls.from_buffer(base)
+        return cls._view.from_buffer(base)
 
 
-class Record(ctypes.Structure, metaclass=_Meta):
-    """What all records have.
+class Record(metaclass=RecordMeta):
+    """What all records have: `names`, their fields' places; `words`, how many of 8 bytes; `number`, the fields' Numba type."""
 
-    Attributes
-    ----------
-    names : dict
-        The fields' places.
-    words : int
-        How many fields, of 8 bytes each.
-    number : Numba type
-        The fields'.
-    """
+    if TYPE_CHECKING:
 
-    names: dict[str, int]
-    words: int
-    number: Any
+        def __init__(self, base: Any) -> None: ...
+
+        def __add__(self, count: int) -> Self: ...
 
 
 class RecordType(types.Type):
@@ -90,7 +85,7 @@ class RecordClass(types.Callable, types.Opaque):
         return Record
 
 
-@typeof_impl.register(_Meta)
+@typeof_impl.register(RecordMeta)
 def _typeof(record: Any, context: Any) -> Any:
     return RecordClass(record)
 

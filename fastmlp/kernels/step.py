@@ -66,8 +66,8 @@ def pack_weights(net: Net, rows: Int, inputs: Int, team: Team) -> None:
 def forward(net: Net, x: Pointer, out: Pointer, piece: Piece, logits: Int, step: Int) -> None:
     """All layers over a piece's rows x.
 
-    The last layer's outputs go to `out`, without their activation if `logits`. `step`: training, in which units are dropped; 0 for
-    none.
+    The last layer's outputs go to `out`, without their activation if `logits`. `step`: training, in which units are dropped; 0
+    for none.
     """
     work = net.work
     seed = net.task.seed if step else 0

@@ -24,8 +24,9 @@ def backward_strips(
 ) -> None:
     """One optimiser step of w (fan_in, fan_out) with the gradient x.T @ d; without UPDATE in `mode` it goes to place.grads.
 
-    With ADD what place.grads holds is added. Only w's rows from `shape.lower` to `shape.upper` are treated, for the threads to share
-    the rest. x is (rows, fan_in), `panels` d (rows, fan_out) as `pack` left it, `strip` scratch for TALL * fan_out numbers.
+    With ADD what place.grads holds is added. Only w's rows from `shape.lower` to `shape.upper` are treated, for the threads to
+    share the rest. x is (rows, fan_in), `panels` d (rows, fan_out) as `pack` left it, `strip` scratch for TALL * fan_out
+    numbers.
     """
     half = lanes(x)
     wide = 2 * half
@@ -65,6 +66,6 @@ def backward_strips(
                 update(code, settings, Place(own.params, strip, own.first, own.second), here * columns)
             elif step:
                 for r in range(here):
-                    to = r * fan_out
-                    one = Place(own.params + to, strip + r * columns, own.first + to, own.second + to)
+                    one = moved(own, r * fan_out)
+                    one = Place(one.params, strip + r * columns, one.first, one.second)
                     update(code, settings, one, columns)

@@ -61,10 +61,10 @@ def optimizer_of(numbers: Any, moments: Any, net: Any) -> Any:
 def batches(
     net: Net, data: Data, optimizer: Optimizer, sums: Sums, progress: Progress, log: Log, count: Int, team: Team
 ) -> None:
-    """At most `count` blocks of rows of training's steps, from where `progress` says; log.losses[e] gathers epoch e's mean loss.
+    """At most `count` blocks of rows of training's steps, from where `progress` stands; the epochs' mean losses go to the log.
 
-    All threads make the same call, but for `team.me`. A step that is left in the middle has changed nothing but the work buffer,
-    over which the next call goes on.
+    All threads make the same call, but for `team.me`. A step that is left in the middle has changed nothing but the work
+    buffer, over which the next call goes on.
     """
     task = net.task
     if task.narrow:
