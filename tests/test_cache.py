@@ -304,16 +304,17 @@ import fastmlp
 model = fastmlp.Model([3, 2, 1], rng=0)
 X, y = np.ones((5, 3)), np.ones((5, 1))
 model.fit(X, y, batch_size=2, rng=0)
-print(model.gradient(X, y)[1].tolist(), "numba.np.linalg" in sys.modules)
+model.gradient(X, y)
+before = "numba.np.linalg" in sys.modules
 from numba import njit
 assert njit(lambda x: np.linalg.norm(x))(np.array([3.0, 4.0])) == 5.0
+print(before, "numba.np.linalg" in sys.modules)
 """
 
 
-def test_finished_code_runs_without_what_compiles_it(tmp_path: Path, python: Callable[..., str]) -> None:
-    cold, warm = (python(LOADED, NUMBA_CACHE_DIR=str(tmp_path)).rsplit(maxsplit=1) for _ in range(2))
-    assert cold[0] == warm[0]
-    assert [cold[1], warm[1]] == ["True", "False"]
+def test_finished_code_runs_without_what_compiles_it(python: Callable[..., str]) -> None:
+    python(LOADED)  # from here on all is in the cache
+    assert python(LOADED) == "False True\n"
 
 
 # Compiles small functions of the module `cached`, named by the arguments, and tells what became of them.
