@@ -32,7 +32,8 @@ import reference_update
 import fastmlp
 from fastmlp import engine, kernels, schedules, threads
 from fastmlp.activations import ACTIVATIONS
-from fastmlp.kernels import plan as at
+from fastmlp.kernels.plan import SHUFFLED, Table, Task
+from fastmlp.kernels.train import TASK
 from fastmlp.workspace import aligned
 
 NONE, READ = 0, 1  # of mprotect
@@ -118,7 +119,8 @@ class Guarded:
                     passed.append(value)
                     continue
                 if id(value) not in inside:
-                    writes = name in WRITES[function.__name__] and (name != "order" or given["plan"][at.SHUFFLE] == at.REORDER)
+                    writes = name in WRITES[function.__name__]
+                    writes = writes and (name != "order" or Task(given["plan"][TASK:]).order == SHUFFLED)
                     inside[id(value)] = made = self._place(name, value, given, not writes)
                     if writes and name != "work":
                         back.append((value, made))
@@ -134,7 +136,7 @@ class Guarded:
 
     def _place(self, name: str, value: np.ndarray, given: dict[str, Any], read_only: bool) -> np.ndarray:
         if name == "work":
-            value = value[: given["plan"][at.SIZE]]
+            value = value[: Table(given["plan"]).size]
         elif name in PADDED:
             owner, count = ROOM.get(id(value.base), (lambda: None, 0))
             padded = np.full(value.size if value.base is None or owner() is not value.base else count, np.nan, value.dtype)

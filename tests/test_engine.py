@@ -12,7 +12,6 @@ from numba.core.errors import TypingError
 
 from fastmlp import SGD, Adam, Model, engine, threads, workspace
 from fastmlp.engine import Job
-from fastmlp.kernels import plan as at
 from fastmlp.kernels.interpreted import INTERPRETED
 
 NETS = {
@@ -141,7 +140,7 @@ def test_ten_thousand_calls_leave_nothing_behind() -> None:
 def test_a_step_of_several_blocks_is_one_step(sizes: list[int], dtype: Any) -> None:
     rng = np.random.default_rng(0)
     stepped, fitted = (Model(sizes, dtype=dtype, rng=0) for _ in range(2))
-    rows = 3 * int(stepped._engine._space.layout.plan[at.BLOCK]) + 5
+    rows = 3 * stepped._engine._space.layout.table.block + 5
     X, y = rng.standard_normal((rows, sizes[0])), rng.standard_normal((rows, sizes[-1]))
     threads.set_num_threads(1)
     try:
@@ -166,7 +165,7 @@ def test_a_step_after_one_that_was_left_in_the_middle(monkeypatch: pytest.Monkey
 
     with pytest.raises(KeyboardInterrupt):
         model._engine.train(Job(X, y, model._code, SGD(), len(X)), np.zeros(1), leave)
-    assert model._engine._memory.state[at.WITHIN] > 0
+    assert model._engine._memory.progress.within > 0
     assert model.step(X[:2], y[:2]) == other.step(X[:2], y[:2])
     np.testing.assert_array_equal(model.gradient(X[:5], y[:5])[1], other.gradient(X[:5], y[:5])[1])
     np.testing.assert_array_equal(model.params, other.params)
@@ -292,7 +291,7 @@ def test_a_state_is_copied_out_of_where_it_came_from() -> None:
 def test_a_code_that_a_dispatcher_forgot_computes_nan(dtype: Any) -> None:
     X, y = np.ones((5, 4), dtype), np.zeros((5, 3), dtype)
     model = Model([4, 6, 3], dtype=dtype, rng=0)
-    model._engine._space.layout.plan[at.HEADER + at.ACTIVATION] = 999
+    model._engine._space.layers[0].activation = 999
     assert np.isnan(model.predict(X)).all()
     model = Model([4, 6, 3], dtype=dtype, rng=0)
     assert np.isnan(model._engine.loss(X, y, 999))

@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 
 from fastmlp import SGD, Adam, Model, schedules
-from fastmlp.kernels import plan as at
 from fastmlp.kernels.interpreted import INTERPRETED
 from fastmlp.workspace import PADDING, Workspace
 
@@ -90,18 +89,21 @@ def plans_that_are_wrong() -> None:
     """A register too few in the buffer, or a part that starts one too early or too late."""
     rng = np.random.default_rng(0)
     reserve = Workspace.reserve
-    for name, part, by, end in (
-        ("loss", at.SIZE, -PADDING, True),
-        ("train", at.X_AT, -PADDING, False),
-        ("step", at.HEADER + at.RECORD + at.D_AT, PADDING, True),
-        ("gradient", at.HEADER + at.RECORD + at.D_AT, PADDING, True),
+    for name, layer, part, by, end in (
+        ("loss", None, "size", -PADDING, True),
+        ("train", None, "x_at", -PADDING, False),
+        ("step", 1, "d_at", PADDING, True),
+        ("gradient", 1, "d_at", PADDING, True),
     ):
         for wrong in (0, by):
 
-            def planted(name: str = name, part: int = part, by: int = wrong, end: bool = end) -> None:
+            def planted(
+                name: str = name, layer: int | None = layer, part: str = part, by: int = wrong, end: bool = end
+            ) -> None:
                 def wrongly(space: Workspace, *args: Any) -> Any:
                     layout = reserve(space, *args)
-                    layout.plan[part] += by
+                    record = layout.table if layer is None else space.layers[layer]
+                    setattr(record, part, getattr(record, part) + by)
                     return layout
 
                 Workspace.reserve = wrongly  # type: ignore[method-assign]

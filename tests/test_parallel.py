@@ -10,29 +10,28 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp.kernels import plan as at
 from fastmlp.kernels.interpreted import INTERPRETED
 from fastmlp.kernels.jit import Int, Integers, Pointer, entry, kernel
-from fastmlp.kernels.parallel import atomic_add, crew, meet
+from fastmlp.kernels.parallel import BARRIER, Team, atomic_add, crew, meet
 from fastmlp.kernels.pointer import CHECKED, part, pointer
 from fastmlp.kernels.program import MOST_HELPERS
 
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="without compiled code there is one thread")
 
-FIRST = at.STATE  # what the kernels below write lies behind training's own state
+FIRST = BARRIER  # what the kernels below write lies behind where they meet
 
 
 @kernel
-def _count(x: Pointer, state: Integers, turns: Int, me: Int, threads: Int) -> None:
+def _count(x: Pointer, state: Integers, turns: Int, team: Team) -> None:
     """Each thread notes that it was there; then all add up what the others wrote before the last meeting."""
     for turn in range(turns):
-        state[FIRST + me] = turn + 1
-        if not meet(state, threads):
+        state[FIRST + team.me] = turn + 1
+        if not meet(team):
             return
-        for other in range(threads):
+        for other in range(team.threads):
             if state[FIRST + other] != turn + 1:
                 atomic_add(state, FIRST + 600, 1)
-        if not meet(state, threads):
+        if not meet(team):
             return
     atomic_add(state, FIRST + 601, 1)
 
@@ -42,16 +41,16 @@ _count_by_all = crew(_count)
 
 @entry
 def _run(x: Any, state: Any, turns: int, threads: int) -> None:
-    _count_by_all(pointer(x), pointer(state), turns, threads)
+    _count_by_all(pointer(x), pointer(state), turns, threads, pointer(state))
 
 
 @kernel
-def _leave(x: Pointer, state: Integers, bad: Int, me: Int, threads: Int) -> None:
+def _leave(x: Pointer, state: Integers, bad: Int, team: Team) -> None:
     """The one called `bad` leaves its array, while the others wait for it."""
     only = part(x, 0, 1)
-    if me == bad:
+    if team.me == bad:
         only[1] = 1.0
-    meet(state, threads)
+    meet(team)
 
 
 _leave_by_all = crew(_leave)
@@ -59,7 +58,7 @@ _leave_by_all = crew(_leave)
 
 @entry
 def _run_leave(x: Any, state: Any, bad: int, threads: int) -> None:
-    _leave_by_all(pointer(x), pointer(state), bad, threads)
+    _leave_by_all(pointer(x), pointer(state), bad, threads, pointer(state))
 
 
 @kernel
@@ -68,10 +67,10 @@ def _broken(x: Pointer) -> None:
 
 
 @kernel
-def _need_broken(x: Pointer, state: Integers, bad: Int, me: Int, threads: Int) -> None:
-    if me == bad:
+def _need_broken(x: Pointer, state: Integers, bad: Int, team: Team) -> None:
+    if team.me == bad:
         _broken(x)
-    meet(state, threads)
+    meet(team)
 
 
 _need_broken_by_all = crew(_need_broken)
@@ -79,7 +78,7 @@ _need_broken_by_all = crew(_need_broken)
 
 @entry
 def _run_broken(x: Any, state: Any, bad: int, threads: int) -> None:
-    _need_broken_by_all(pointer(x), pointer(state), bad, threads)
+    _need_broken_by_all(pointer(x), pointer(state), bad, threads, pointer(state))
 
 
 def _state() -> np.ndarray:

@@ -24,6 +24,10 @@ from fastmlp.kernels.product import (
     START,
     TALL,
     TANH_SLOPE,
+    Extent,
+    Finish,
+    Rows,
+    Strided,
     packed_product,
     product,
     spare_room,
@@ -68,16 +72,20 @@ def _product(
     mode: int,
     shape: Any,
 ) -> None:
-    places = pointer(start), start_row, pointer(gate), pointer(out)
-    product(pointer(x), *strides, pointer(w), w_step, *places, out_row, mode, *shape)
+    row, step = strides
+    rows, depth, columns = shape
+    finish = Finish(mode, Rows(pointer(start), start_row), pointer(gate))
+    extent = Extent(rows, depth, columns)
+    product(Strided(pointer(x), row, step), Rows(pointer(w), w_step), finish, Rows(pointer(out), out_row), extent)
 
 
 @inlined
 def _packed(x: Any, x_row: int, w: Any, panels: Any, bias: Any, gate: Any, out: Any, spare: Any, mode: int, shape: Any) -> None:
     rows, depth, columns = shape
     pack(pointer(w), pointer(panels), depth, columns, depth)
-    places = pointer(bias), pointer(gate), pointer(out)
-    packed_product(pointer(x), x_row, pointer(panels), depth, *places, columns, pointer(spare), mode, rows, depth, columns)
+    finish = Finish(mode, Rows(pointer(bias), 0), pointer(gate))
+    to, extent = Rows(pointer(out), columns), Extent(rows, depth, columns)
+    packed_product(Rows(pointer(x), x_row), Rows(pointer(panels), depth), finish, to, pointer(spare), extent)
 
 
 def _run(x: Array, w: Array, bias: Array, gate: Array, start: Array, mode: int, layout: int = 0) -> Array:

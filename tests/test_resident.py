@@ -14,6 +14,8 @@ from fastmlp import SGD, Adam, Model
 from fastmlp.kernels.jit import inlined
 from fastmlp.kernels.pointer import pointer
 from fastmlp.kernels.resident import WIDTH, lives_in_registers
+from fastmlp.kernels.train import network
+from fastmlp.kernels.update import Settings
 
 pytestmark = pytest.mark.small
 
@@ -47,21 +49,21 @@ def test_nan_and_infinity_reach_the_loss(bad: float) -> None:
 
 
 @inlined
-def _fits(plan: Any, hyper: Any, lanes: int) -> bool:
-    return lives_in_registers(pointer(plan), pointer(hyper), lanes)
+def _fits(plan: Any, hyper: Any, like: Any) -> bool:
+    return lives_in_registers(network(pointer(plan), pointer(like), pointer(like)), Settings(pointer(hyper)))
 
 
 @pytest.mark.parametrize(
     ("sizes", "names", "loss", "optimizer", "rows", "want"),
     [
         ((2, 2, 1), ("relu", "sigmoid"), "bce", SGD(0.1), 4, True),
-        ((4, 4, 1), ("tanh", "identity"), "mse", SGD(0.1, weight_decay=0.1), 8, True),
+        ((4, 4, 1), ("tanh", "identity"), "mse", SGD(0.1, weight_decay=0.1), 4, True),
         ((5, 4, 1), ("relu", "sigmoid"), "bce", SGD(0.1), 4, False),
         ((4, 5, 1), ("relu", "sigmoid"), "bce", SGD(0.1), 4, False),
         ((4, 4, 2), ("relu", "sigmoid"), "bce", SGD(0.1), 4, False),
         ((2, 2, 2, 1), ("relu", "relu", "sigmoid"), "bce", SGD(0.1), 4, False),
         ((2, 1), ("sigmoid",), "bce", SGD(0.1), 4, False),
-        ((2, 2, 1), ("relu", "sigmoid"), "bce", SGD(0.1), 9, False),
+        ((2, 2, 1), ("relu", "sigmoid"), "bce", SGD(0.1), 17, False),
         ((2, 2, 1), ("gelu", "sigmoid"), "bce", SGD(0.1), 4, False),
         ((2, 2, 1), ("relu", "tanh"), "mse", SGD(0.1), 4, False),
         ((2, 2, 1), ("relu", "identity"), "huber", SGD(0.1), 4, False),
@@ -74,4 +76,4 @@ def test_which_networks_fit(
 ) -> None:
     model = Model(sizes, names, loss, rng=0)
     model.fit(np.ones((rows, sizes[0])), np.ones((rows, sizes[-1])), 1, optimizer=optimizer)
-    assert bool(_fits(model._engine._space.layout.plan, optimizer.hyper(), 8)) is want
+    assert bool(_fits(model._engine._space.layout.plan, optimizer.hyper(), np.zeros(1, np.float32))) is want

@@ -9,10 +9,12 @@ from reference import adam_step, sgd_step
 from fastmlp import SGD, Adam
 from fastmlp.kernels.interpreted import INTERPRETED
 from fastmlp.kernels.jit import inlined
+from fastmlp.kernels.layer import Shape
 from fastmlp.kernels.pack import pack
+from fastmlp.kernels.plan import Task
 from fastmlp.kernels.pointer import pointer
-from fastmlp.kernels.strips import backward_strips
-from fastmlp.kernels.update import prepare
+from fastmlp.kernels.strips import ADD, UPDATE, backward_strips
+from fastmlp.kernels.update import Place, Settings, prepare
 
 pytestmark = pytest.mark.small
 
@@ -22,23 +24,24 @@ BOUND = {"float64": 1e-12, "float32": 2e-5}
 
 
 @inlined
-def _run(
-    code: int, hyper: Any, x: Any, d: Any, w: Any, moments: Any, dw: Any, panels: Any, strip: Any, add: int, step: int
-) -> None:
+def _run(task: Any, hyper: Any, x: Any, d: Any, w: Any, moments: Any, dw: Any, panels: Any, strip: Any, mode: int) -> None:
     (rows, fan_in), fan_out = x.shape, d.shape[1]
-    prepare(code, pointer(hyper), 1, pointer(w))
+    given, settings = Task(pointer(task)), Settings(pointer(hyper))
+    prepare(given.optimizer, settings, 1, pointer(w))
     pack(pointer(d), pointer(panels), rows, fan_out, rows)
     first = pointer(moments)
-    second = first + w.size
-    places = pointer(panels), pointer(strip), pointer(w), first, second, pointer(dw)
-    backward_strips(code, pointer(hyper), pointer(x), *places, rows, fan_in, fan_out, 0, fan_in, add, step)
+    place = Place(pointer(w), pointer(dw), first, first + w.size)
+    shape = Shape(rows, fan_in, fan_out, 0, fan_in)
+    backward_strips(given, settings, pointer(x), pointer(panels), pointer(strip), place, shape, mode)
 
 
 def _strips(code: int, hyper: Any, x: Any, d: Any, w: Any, moments: Any, dw: Any, add: int, step: int) -> None:
     # Scratch is made here: in compiled code an array would be freed after its last use, whatever points into it.
     rows, fan_out = d.shape
     panels, strip = np.full(rows * (fan_out + 32), np.nan, x.dtype), np.full(16 * fan_out, np.nan, x.dtype)
-    _run(code, hyper, x, d, w, moments, dw, panels, strip, add, step)
+    task = np.zeros(Task.words, np.int64)
+    Task(task).optimizer = code
+    _run(task, hyper, x, d, w, moments, dw, panels, strip, (ADD if add else 0) + (UPDATE if step else 0))
 
 
 @pytest.mark.parametrize("add", [0, 1])

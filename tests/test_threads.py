@@ -8,7 +8,6 @@ import pytest
 
 import fastmlp
 from fastmlp import engine, threads, workspace
-from fastmlp.kernels import plan as at
 from fastmlp.kernels import train as kernels
 from fastmlp.kernels.interpreted import INTERPRETED
 
@@ -162,7 +161,7 @@ def test_a_step_that_is_left_in_the_middle_has_not_been(
     calls = []
 
     def leave(done: int) -> None:
-        calls.append(int(model._engine._memory.state[at.WITHIN]))
+        calls.append(model._engine._memory.progress.within)
         if len(calls) == 3:
             raise KeyboardInterrupt
 

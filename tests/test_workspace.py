@@ -7,14 +7,13 @@ import pytest
 
 from fastmlp import Adam, Model, workspace
 from fastmlp.activations import ACTIVATIONS
-from fastmlp.kernels import plan as at
 from fastmlp.kernels.activation import GELU, IDENTITY, RELU, SOFTMAX, TANH
 from fastmlp.kernels.gradient import GROUPED_ROWS, GROUPS
 from fastmlp.kernels.loss import CROSS_ENTROPY, MSE
 from fastmlp.kernels.step import CHUNK
 from fastmlp.workspace import Scratch, Workspace, aligned
 
-HEADER_PARTS = (at.X_AT, at.Y_AT, at.ROW_AT, at.GRADIENT_AT, at.SUMS_AT, at.P_AT, at.SPARE_AT, at.STRIP_AT)
+PARTS = ("x_at", "y_at", "weighing_at", "gradient_at", "sums_at", "outputs_at", "spare_at", "strip_at")
 
 
 @pytest.mark.small
@@ -34,15 +33,15 @@ def test_parts_never_overlap(sizes: tuple[int, ...], narrow: bool, dtype: Any) -
     space = Workspace(sizes, (GELU, TANH, IDENTITY), MSE, dtype)
     for rows, threads in ((1, 1), (100, 1), (50, 3), (2000, 2)):
         space.reserve(rows, narrow, threads)
-        starts = [int(space.layout.plan[part]) for part in HEADER_PARTS]
-        for record in space.records:
-            parts = {int(record[part]) for part in (at.A_AT, at.Z_AT, at.D_AT)}
-            starts += [*parts, int(record[at.TRANSPOSED_AT])]
-            starts += [int(record[at.PANELS_AT])] if record[at.STRIPS] else []
-            starts += [int(record[at.PACKED_AT])] if record[at.PACKED] else []
+        table = space.layout.table
+        starts = [getattr(table, part) for part in PARTS]
+        for layer in space.layers:
+            starts += [*{layer.a_at, layer.z_at, layer.d_at}, layer.transposed_at]
+            starts += [layer.panels_at] if layer.strips else []
+            starts += [layer.packed_at] if layer.packed else []
         starts = sorted(starts)
-        needed = min(rows, int(space.layout.plan[at.BLOCK])) * 3
-        distinct = [start for start in starts if start != int(space.layout.plan[at.SUMS_AT]) or narrow]
+        needed = min(rows, table.block) * 3
+        distinct = [start for start in starts if start != table.sums_at or narrow]
         assert len(set(distinct)) == len(distinct)
         assert all(start % workspace.PADDING == 0 for start in starts)
         assert starts[-1] + needed <= space.layout.size
@@ -56,9 +55,9 @@ def test_groups_of_rows_have_room(sizes: tuple[int, ...], dtype: Any) -> None:
     for rows, threads in ((1023, 1), (1024, 1), (5000, 1), (5632, 3), (9000, 7), (5120, 7)):
         space.reserve(rows, threads=threads)
         group = -(-rows // (GROUPS * CHUNK)) * CHUNK
-        assert space.layout.capacity >= threads * min(group, space.layout.plan[at.BLOCK]) or rows < GROUPED_ROWS
+        assert space.layout.capacity >= threads * min(group, space.layout.table.block) or rows < GROUPED_ROWS
         assert space.layout.partials * CHUNK >= rows or rows < GROUPED_ROWS
-    start, parts = int(space.layout.plan[at.GROUPS_AT]), {int(space.layout.plan[part]) for part in HEADER_PARTS}
+    start, parts = space.layout.table.groups_at, {getattr(space.layout.table, part) for part in PARTS}
     assert min(part for part in parts if part > start) - start >= GROUPS * space.padded
 
 
