@@ -20,7 +20,7 @@ from numba import njit
 from share_of_peak import TURNS, forward, rate
 
 from fastmlp import kernels
-from fastmlp.workspace import aligned
+from fastmlp.engine.workspace import aligned
 
 SHAPES = [(32, 8, 16), (64, 64, 64), (256, 17, 256), (128, 784, 256), (50, 37, 53)]
 PRODUCT = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)

@@ -13,11 +13,11 @@ from collections.abc import Callable
 import numpy as np
 
 from fastmlp import kernels
-from fastmlp.kernels.across import total
-from fastmlp.kernels.arithmetic import fma
-from fastmlp.kernels.jit import entry
-from fastmlp.kernels.pointer import pointer
-from fastmlp.kernels.tile import VECTOR_BYTES, splat
+from fastmlp.kernels.machine.jit import entry
+from fastmlp.kernels.machine.pointer import pointer
+from fastmlp.kernels.tiles.across import total
+from fastmlp.kernels.tiles.arithmetic import fma
+from fastmlp.kernels.tiles.tile import VECTOR_BYTES, splat
 
 TURNS = 15
 LANES = VECTOR_BYTES // 4

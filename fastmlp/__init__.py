@@ -5,19 +5,19 @@ from typing import TYPE_CHECKING, Any
 from fastmlp import metrics, schedules
 from fastmlp.activations import CustomActivation
 from fastmlp.callbacks import Callback, EarlyStopping
-from fastmlp.epochs import DivergenceError
+from fastmlp.engine.threads import get_num_threads, set_num_threads
 from fastmlp.history import History
-from fastmlp.kernels.cache import CacheWarning
-from fastmlp.lbfgs import LBFGS
+from fastmlp.kernels.machine.cache import CacheWarning
 from fastmlp.losses import CustomLoss
 from fastmlp.model import Gradients, Model
 from fastmlp.optimizers import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RMSprop
-from fastmlp.threads import get_num_threads, set_num_threads
+from fastmlp.training.epochs import DivergenceError
+from fastmlp.training.lbfgs import LBFGS
 from fastmlp.warmup import warmup
 
 if TYPE_CHECKING:
-    from fastmlp.estimators import MLPClassifier as MLPClassifier
-    from fastmlp.estimators import MLPRegressor as MLPRegressor
+    from fastmlp.sklearn.estimators import MLPClassifier as MLPClassifier
+    from fastmlp.sklearn.estimators import MLPRegressor as MLPRegressor
 
 __version__ = "0.1.0"
 __all__ = [
@@ -52,7 +52,7 @@ def __getattr__(name: str) -> Any:
     if name not in ("MLPClassifier", "MLPRegressor"):
         raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
     try:
-        from fastmlp import estimators
+        from fastmlp.sklearn import estimators
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("sklearn", "scipy"):
             raise

@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 import fastmlp
-from fastmlp.kernels.cache import cache_folder
+from fastmlp.kernels.machine.cache import cache_folder
 
 EPOCHS = 1000
 LR = 0.1

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.kernels import activation as codes
-from fastmlp.kernels.custom import compile_activation
+from fastmlp.kernels.layer import activation as codes
+from fastmlp.kernels.layer.custom import compile_activation
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastmlp.activations import ACTIVATIONS, CustomActivation, check_custom
-from fastmlp.kernels import loss as codes
-from fastmlp.kernels.custom import compile_loss
+from fastmlp.kernels.layer import loss as codes
+from fastmlp.kernels.layer.custom import compile_loss
 
 
 @dataclass(frozen=True)

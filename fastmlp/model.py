@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp import dataset, validation
+from fastmlp import validation
 from fastmlp.activations import code_of, init_of
-from fastmlp.engine import Engine
+from fastmlp.engine.engine import Engine
 from fastmlp.initialisation import INITS, initialise
 from fastmlp.losses import LOSSES, CustomLoss
 from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import choose
-from fastmlp.training import Trainable
+from fastmlp.training import dataset
+from fastmlp.training.fit import Trainable
 
 
 class Gradients(NamedTuple):

@@ -42,7 +42,7 @@ def register() -> None:
     except ImportError as error:
         raise ImportError('fastmlp.onnx needs skl2onnx: pip install "fastmlp[onnx]"') from error
 
-    from fastmlp.estimators import MLPClassifier, MLPRegressor
+    from fastmlp.sklearn.estimators import MLPClassifier, MLPRegressor
 
     for estimator in (MLPClassifier, MLPRegressor):
         alias = f"Sklearn{estimator.__name__}"

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastmlp.kernels.update import Settings
+from fastmlp.kernels.layer.update import Settings
 from fastmlp.schedules import Schedule
 from fastmlp.validation import real
 

@@ -1,10 +1,10 @@
-"""The optimisers: their settings. The arithmetic is in `fastmlp.kernels.update`."""
+"""The optimisers: their settings. The arithmetic is in `fastmlp.kernels.layer.update`."""
 
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
-from fastmlp.kernels import update as codes
+from fastmlp.kernels.layer import update as codes
 from fastmlp.optimizer import Optimizer
 from fastmlp.schedules import Schedule
 

@@ -30,11 +30,12 @@ import reference
 import reference_update
 
 import fastmlp
-from fastmlp import engine, kernels, schedules, threads
+from fastmlp import kernels, schedules
 from fastmlp.activations import ACTIVATIONS
-from fastmlp.kernels.plan import SHUFFLED, Table, Task
-from fastmlp.kernels.train import TASK
-from fastmlp.workspace import aligned
+from fastmlp.engine import engine, threads
+from fastmlp.engine.workspace import aligned
+from fastmlp.kernels.net.plan import SHUFFLED, Table, Task
+from fastmlp.kernels.net.train import TASK
 
 NONE, READ = 0, 1  # of mprotect
 MOAT = 64 * mmap.PAGESIZE

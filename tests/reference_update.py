@@ -225,7 +225,7 @@ def _with_rate(optimizer: Any, rate: float) -> Any:
 
 # ---- for the tests ---------------------------------------------------------------------------------------------------
 
-# name -> (sizes, rows, batch): one net for each path that a training step can take (see `fastmlp.workspace`).
+# name -> (sizes, rows, batch): one net for each path that a training step can take (see `fastmlp.engine.workspace`).
 PATHS: dict[str, tuple[tuple[int, ...], int, int | None]] = {
     "narrow": ((2, 3, 1), 20, 9),
     "small": ((5, 17, 3), 40, 16),

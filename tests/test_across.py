@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fastmlp.kernels.across import largest, repeat, sum_across, sum_lanes, sum_rows, total, transposed
-from fastmlp.kernels.jit import inlined
-from fastmlp.kernels.pointer import pointer
-from fastmlp.kernels.tile import lanes, load, load_square, store
+from fastmlp.kernels.machine.jit import inlined
+from fastmlp.kernels.machine.pointer import pointer
+from fastmlp.kernels.tiles.across import largest, repeat, sum_across, sum_lanes, sum_rows, total, transposed
+from fastmlp.kernels.tiles.tile import lanes, load, load_square, store
 
 pytestmark = pytest.mark.small
 

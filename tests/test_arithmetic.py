@@ -9,7 +9,10 @@ import pytest
 from numba.core.errors import TypingError
 from numpy.testing import assert_array_equal
 
-from fastmlp.kernels.arithmetic import (
+from fastmlp.kernels.machine.interpreted import INTERPRETED, quiet
+from fastmlp.kernels.machine.jit import inlined
+from fastmlp.kernels.machine.pointer import pointer
+from fastmlp.kernels.tiles.arithmetic import (
     copysign,
     exponent,
     fabs,
@@ -23,10 +26,7 @@ from fastmlp.kernels.arithmetic import (
     sqrt,
     where,
 )
-from fastmlp.kernels.interpreted import INTERPRETED, quiet
-from fastmlp.kernels.jit import inlined
-from fastmlp.kernels.pointer import pointer
-from fastmlp.kernels.tile import FMA, lanes, load, store
+from fastmlp.kernels.tiles.tile import FMA, lanes, load, store
 
 pytestmark = pytest.mark.small
 

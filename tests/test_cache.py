@@ -18,14 +18,14 @@ from numba import njit
 from numba.core import config
 
 import fastmlp
-from fastmlp.kernels import cache
-from fastmlp.kernels.cache import CacheWarning, PackageCache, package_key
+from fastmlp.kernels.machine import cache
+from fastmlp.kernels.machine.cache import CacheWarning, PackageCache, package_key
 
 posix = pytest.mark.skipif(os.name != "posix", reason="users and file modes are POSIX's")
 NOBODY = 65534
 
 SOURCE = """
-from fastmlp.kernels.jit import inlined, entry
+from fastmlp.kernels.machine.jit import inlined, entry
 
 @inlined
 def helper(x):
@@ -231,10 +231,10 @@ def test_generous_umask_is_no_hindrance(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_key_follows_every_source_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernels = tmp_path / "kernels"
-    shutil.copytree(Path(cache.__file__).parent, kernels)
+    shutil.copytree(Path(cache.__file__).parent.parent, kernels)
     (kernels / "below" / "further").mkdir(parents=True)
     (kernels / "below" / "further" / "helper.py").write_text("x = 1")
-    monkeypatch.setattr(cache, "__file__", str(kernels / "cache.py"))
+    monkeypatch.setattr(cache, "__file__", str(kernels / "machine" / "cache.py"))
     keys = [package_key.__wrapped__()]
     sources = sorted(kernels.rglob("*.py"))
     for path in sources:
@@ -256,8 +256,8 @@ def test_key_follows_settings(setting: str, monkeypatch: pytest.MonkeyPatch) -> 
 def test_code_of_sources_that_changed_under_the_process_is_not_kept(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(Path(cache.__file__).parent, tmp_path / "kernels")
-    monkeypatch.setattr(cache, "__file__", str(tmp_path / "kernels" / "cache.py"))
+    shutil.copytree(Path(cache.__file__).parent.parent, tmp_path / "kernels")
+    monkeypatch.setattr(cache, "__file__", str(tmp_path / "kernels" / "machine" / "cache.py"))
     with (tmp_path / "kernels" / "tile.py").open("a") as file:
         file.write("# edited")
     assert not _hit()
@@ -265,7 +265,7 @@ def test_code_of_sources_that_changed_under_the_process_is_not_kept(
 
 
 def test_no_cache_without_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "__file__", str(tmp_path / "cache.py"))
+    monkeypatch.setattr(cache, "__file__", str(tmp_path / "machine" / "cache.py"))
     monkeypatch.setattr(cache, "package_key", package_key.__wrapped__)
     _look_anew(monkeypatch)
     assert cache.cache_folder() is None
@@ -322,7 +322,7 @@ PROBE = """
 import json, os, sys, warnings
 import numpy as np
 from numba import njit
-from fastmlp.kernels import cache
+from fastmlp.kernels.machine import cache
 import cached
 user = int(sys.argv.pop(1))
 if user != os.geteuid():  # become another user, once all is loaded that he may not be allowed to read

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from fastmlp import cores
-from fastmlp.cores import quota, threads_from_environment, usable_cores
+from fastmlp.engine import cores
+from fastmlp.engine.cores import quota, threads_from_environment, usable_cores
 
 V2 = "30 23 0:26 {root} /sys/fs/cgroup rw,nosuid shared:9 master:1 - cgroup2 cgroup rw,nsdelegate"
 V1 = "33 31 0:30 {root} /sys/fs/cgroup/cpu,cpuacct rw,nosuid - cgroup cgroup rw,cpu,cpuacct"
@@ -132,7 +132,8 @@ def test_this_machine() -> None:
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity is Linux's")
 def test_affinity_counts(python: Callable[..., str]) -> None:
     code = (
-        "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); from fastmlp.cores import *; print(usable_cores())"
+        "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]);"
+        "from fastmlp.engine.cores import *; print(usable_cores())"
     )
     assert python(code) == "1\n"
 
@@ -141,7 +142,7 @@ def test_affinity_counts(python: Callable[..., str]) -> None:
 GROUP = """
 import os
 from pathlib import Path
-from fastmlp.cores import usable_cores, quota
+from fastmlp.engine.cores import usable_cores, quota
 before = quota(Path("/"))
 usable_cores()
 child = os.fork()

@@ -14,8 +14,8 @@ from reference_update import PATHS, path_problem
 
 import fastmlp
 from fastmlp import SGD, Adam, CustomActivation, CustomLoss, Model
-from fastmlp.engine import Job
-from fastmlp.kernels.interpreted import INTERPRETED
+from fastmlp.engine.engine import Job
+from fastmlp.kernels.machine.interpreted import INTERPRETED
 
 
 def tanh(z):

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import reference
 
-from fastmlp import LBFGS, Adam, Model, dataset, schedules, validation
+from fastmlp import LBFGS, Adam, Model, schedules, validation
+from fastmlp.training import dataset
 
 ROWS, COLUMNS = 103, 5
 

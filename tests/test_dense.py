@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 from reference import ACTIVATIONS
 
 from fastmlp import kernels
-from fastmlp.kernels.interpreted import INTERPRETED
+from fastmlp.kernels.machine.interpreted import INTERPRETED
 
 pytestmark = pytest.mark.small
 

@@ -11,9 +11,9 @@ from test_train import ROWS, orders
 
 import fastmlp
 from fastmlp import SGD, Adam, Model
-from fastmlp.kernels.dropout import dropout
-from fastmlp.kernels.jit import inlined
-from fastmlp.kernels.pointer import pointer
+from fastmlp.kernels.layer.dropout import dropout
+from fastmlp.kernels.machine.jit import inlined
+from fastmlp.kernels.machine.pointer import pointer
 from fastmlp.validation import seed as seed_of
 
 # ---- the hash --------------------------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from numba.core.errors import TypingError
 
-from fastmlp import SGD, Adam, Model, engine, threads, workspace
-from fastmlp.engine import Job
-from fastmlp.kernels.interpreted import INTERPRETED
+from fastmlp import SGD, Adam, Model
+from fastmlp.engine import engine, threads, workspace
+from fastmlp.engine.engine import Job
+from fastmlp.kernels.machine.interpreted import INTERPRETED
 
 NETS = {
     "narrow": ([2, 3, 1], "tanh", "bce"),

@@ -14,7 +14,7 @@ import pytest
 
 import fastmlp
 from fastmlp import Model, schedules
-from fastmlp.epochs import interrupted
+from fastmlp.training.epochs import interrupted
 
 X = np.random.default_rng(0).standard_normal((20, 2))
 Y = (X[:, 0] > 0).astype(int)

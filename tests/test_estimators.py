@@ -97,7 +97,7 @@ import sys, fastmlp
 assert "sklearn" not in sys.modules
 assert {"MLPClassifier", "MLPRegressor"} <= set(dir(fastmlp))
 from fastmlp import MLPClassifier
-assert MLPClassifier is fastmlp.MLPClassifier is fastmlp.estimators.MLPClassifier
+assert MLPClassifier is fastmlp.MLPClassifier is fastmlp.sklearn.estimators.MLPClassifier
 print("sklearn" in sys.modules)
 """
     assert python(code) == "True\n"

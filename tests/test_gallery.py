@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp.kernels.interpreted import INTERPRETED
+from fastmlp.kernels.machine.interpreted import INTERPRETED
 
 FOLDER = Path(__file__).parent / "gallery"
 PROGRAMS = re.findall(r"^```python\n(.*?)^```", (FOLDER / "README.md").read_text(encoding="utf-8"), flags=re.M | re.S)

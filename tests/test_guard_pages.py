@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 
 from fastmlp import SGD, Adam, Model, schedules
-from fastmlp.kernels.interpreted import INTERPRETED
-from fastmlp.workspace import PADDING, Workspace
+from fastmlp.engine.workspace import PADDING, Workspace
+from fastmlp.kernels.machine.interpreted import INTERPRETED
 
 pytestmark = [
     pytest.mark.skipif(INTERPRETED, reason="there are no kernels"),

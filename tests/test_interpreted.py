@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from numba.core.extending import _Intrinsic
 
-from fastmlp.kernels import arithmetic, interpreted, pointer, tile
-from fastmlp.kernels.interpreted import INTERPRETED, Tile, quiet
+from fastmlp.kernels.machine import interpreted, pointer
+from fastmlp.kernels.machine.interpreted import INTERPRETED, Tile, quiet
+from fastmlp.kernels.tiles import arithmetic, tile
 
 
 @pytest.mark.skipif(INTERPRETED, reason="there are no intrinsics in this mode")
@@ -53,8 +54,8 @@ def test_kernels_run_without_the_compiler(python: Callable[..., str]) -> None:
     code = """
 import numpy as np
 from numba.core import event
-from fastmlp.kernels.dense import dense_forward
-from fastmlp.kernels.activation import TANH
+from fastmlp.kernels.layer.arrays import dense_forward
+from fastmlp.kernels.layer.activation import TANH
 with event.install_recorder("numba:compile") as compiled:
     x, w = np.arange(6.0).reshape(2, 3) / 9, np.arange(12.0).reshape(3, 4) / 9
     out = np.empty((2, 4))

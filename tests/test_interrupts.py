@@ -26,7 +26,7 @@ import pytest
 from interrupts import Struck, strikes
 
 import fastmlp
-from fastmlp.kernels.interpreted import INTERPRETED
+from fastmlp.kernels.machine.interpreted import INTERPRETED
 
 THOROUGH = bool(os.environ.get("FASTMLP_THOROUGH"))
 ADAM, MEAN = fastmlp.Adam(0.01), fastmlp.SGD(0.05, momentum=0.5, ema=0.9)

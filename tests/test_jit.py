@@ -9,9 +9,9 @@ import pytest
 from numba import float32, float64, from_dtype, njit
 from numba.core.errors import TypingError
 
-from fastmlp.kernels import jit
-from fastmlp.kernels.jit import Double, Doubles, Float, Int, Integers, Pointer, inlined, kernel
-from fastmlp.kernels.pointer import pointer
+from fastmlp.kernels.machine import jit
+from fastmlp.kernels.machine.jit import Double, Doubles, Float, Int, Integers, Pointer, inlined, kernel
+from fastmlp.kernels.machine.pointer import pointer
 
 
 @kernel

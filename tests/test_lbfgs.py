@@ -10,7 +10,7 @@ import reference
 from reference import error
 
 from fastmlp import Adam, Model
-from fastmlp.lbfgs import LBFGS, check, minimize
+from fastmlp.training.lbfgs import LBFGS, check, minimize
 
 optimize = pytest.importorskip("scipy.optimize")
 TIGHT = LBFGS(tol=0.0, ftol=0.0)  # goes on for all iterations
@@ -257,4 +257,4 @@ def test_without_scipy_the_message_says_what_to_install(monkeypatch):
 
 def test_scipy_is_imported_only_when_it_is_needed(python):
     """Numba imports some of it by itself."""
-    assert python("import sys, fastmlp, fastmlp.lbfgs; print('scipy.optimize' in sys.modules)") == "False\n"
+    assert python("import sys, fastmlp, fastmlp.training.lbfgs; print('scipy.optimize' in sys.modules)") == "False\n"

@@ -24,8 +24,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from interrupts import Striker, Struck
 
 import fastmlp
-from fastmlp import schedules, threads
-from fastmlp.kernels.interpreted import INTERPRETED
+from fastmlp import schedules
+from fastmlp.engine import threads
+from fastmlp.kernels.machine.interpreted import INTERPRETED
 
 pytestmark = [
     pytest.mark.slow,

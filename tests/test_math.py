@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp.kernels import math
-from fastmlp.kernels.interpreted import INTERPRETED, quiet
-from fastmlp.kernels.jit import inlined
-from fastmlp.kernels.pointer import pointer
-from fastmlp.kernels.tile import FMA, lanes, load, store
+from fastmlp.kernels.machine.interpreted import INTERPRETED, quiet
+from fastmlp.kernels.machine.jit import inlined
+from fastmlp.kernels.machine.pointer import pointer
+from fastmlp.kernels.tiles import math
+from fastmlp.kernels.tiles.tile import FMA, lanes, load, store
 
 pytestmark = pytest.mark.small
 

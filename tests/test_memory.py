@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp import SGD, Adam, Model, workspace
-from fastmlp.kernels.interpreted import INTERPRETED
-from fastmlp.workspace import KEPT_BYTES, OWN_BYTES, SCRATCH
+from fastmlp import SGD, Adam, Model
+from fastmlp.engine import workspace
+from fastmlp.engine.workspace import KEPT_BYTES, OWN_BYTES, SCRATCH
+from fastmlp.kernels.machine.interpreted import INTERPRETED
 
 compiled = pytest.mark.skipif(INTERPRETED, reason="takes minutes in plain Python")
 THOROUGH = bool(os.environ.get("FASTMLP_THOROUGH"))

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import pytest
 from numba.core.compiler_lock import global_compiler_lock
 
-from fastmlp.kernels import native
-from fastmlp.kernels.interpreted import INTERPRETED
+from fastmlp.kernels.machine import native
+from fastmlp.kernels.machine.interpreted import INTERPRETED
 
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="nothing is compiled")
 
@@ -21,7 +21,7 @@ BEGIN = """
 import os, signal, sys, threading, time
 import numpy as np
 import fastmlp
-from fastmlp import threads
+from fastmlp.engine import threads
 threads.STEP_WORK = threads.CALL_WORK = 0
 threads.THREAD_ROWS = 1
 fastmlp.set_num_threads(3)

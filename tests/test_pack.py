@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp.kernels.interpreted import INTERPRETED
-from fastmlp.kernels.jit import inlined
-from fastmlp.kernels.pack import pack, pack_transposed
-from fastmlp.kernels.pointer import pointer
-from fastmlp.kernels.tile import VECTOR_BYTES
+from fastmlp.kernels.layer.pack import pack, pack_transposed
+from fastmlp.kernels.machine.interpreted import INTERPRETED
+from fastmlp.kernels.machine.jit import inlined
+from fastmlp.kernels.machine.pointer import pointer
+from fastmlp.kernels.tiles.tile import VECTOR_BYTES
 
 pytestmark = pytest.mark.small
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp.kernels.interpreted import INTERPRETED
-from fastmlp.kernels.jit import Int, Integers, Pointer, entry, kernel
-from fastmlp.kernels.parallel import BARRIER, Team, atomic_add, crew, meet
-from fastmlp.kernels.pointer import CHECKED, part, pointer
-from fastmlp.kernels.program import MOST_HELPERS
+from fastmlp.kernels.machine.interpreted import INTERPRETED
+from fastmlp.kernels.machine.jit import Int, Integers, Pointer, entry, kernel
+from fastmlp.kernels.machine.pointer import CHECKED, part, pointer
+from fastmlp.kernels.machine.program import MOST_HELPERS
+from fastmlp.kernels.net.parallel import BARRIER, Team, atomic_add, crew, meet
 
 pytestmark = pytest.mark.skipif(INTERPRETED, reason="without compiled code there is one thread")
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from numba.core.errors import TypingError
 
-from fastmlp.kernels.across import total
-from fastmlp.kernels.interpreted import INTERPRETED
-from fastmlp.kernels.jit import inlined
-from fastmlp.kernels.pointer import CHECKED, local, part, pointer
-from fastmlp.kernels.tile import broadcast_rows, gather, lanes, load, load_square, outer_add, splat, store
+from fastmlp.kernels.machine.interpreted import INTERPRETED
+from fastmlp.kernels.machine.jit import inlined
+from fastmlp.kernels.machine.pointer import CHECKED, local, part, pointer
+from fastmlp.kernels.tiles.across import total
+from fastmlp.kernels.tiles.tile import broadcast_rows, gather, lanes, load, load_square, outer_add, splat, store
 
 pytestmark = pytest.mark.small
 

@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fastmlp.kernels.interpreted import INTERPRETED
-from fastmlp.kernels.jit import inlined
-from fastmlp.kernels.pack import pack
-from fastmlp.kernels.pointer import CHECKED, pointer
-from fastmlp.kernels.product import (
+from fastmlp.kernels.layer.pack import pack
+from fastmlp.kernels.layer.product import (
     COPIED_ROWS,
     DEEP,
     FAR,
@@ -32,7 +29,10 @@ from fastmlp.kernels.product import (
     product,
     spare_room,
 )
-from fastmlp.kernels.tile import FMA, VECTOR_BYTES
+from fastmlp.kernels.machine.interpreted import INTERPRETED
+from fastmlp.kernels.machine.jit import inlined
+from fastmlp.kernels.machine.pointer import CHECKED, pointer
+from fastmlp.kernels.tiles.tile import FMA, VECTOR_BYTES
 
 pytestmark = pytest.mark.small
 
@@ -173,8 +173,8 @@ def test_packed_weights(mode: int, dtype: Any, rng: np.random.Generator) -> None
 
 ASSEMBLY = """
 from numba.core.caching import NullCache
-from fastmlp.kernels import product
-from fastmlp.kernels.jit import _KERNELS
+from fastmlp.kernels.layer import product
+from fastmlp.kernels.machine.jit import _KERNELS
 for kernel, dtype in _KERNELS.values():
     if kernel.function.__qualname__ == f"tile_product_{product.TALL}x2":
         kernel.dispatcher._cache = NullCache()

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from fastmlp.kernels.interpreted import INTERPRETED
-from fastmlp.kernels.jit import Double, Doubles, Int, Pointer, entry, kernel
-from fastmlp.kernels.pointer import CHECKED, nothing, part, pointer, written
-from fastmlp.kernels.record import Record
+from fastmlp.kernels.machine.interpreted import INTERPRETED
+from fastmlp.kernels.machine.jit import Double, Doubles, Int, Pointer, entry, kernel
+from fastmlp.kernels.machine.pointer import CHECKED, nothing, part, pointer, written
+from fastmlp.kernels.machine.record import Record
 
 pytestmark = pytest.mark.small
 

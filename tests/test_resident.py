@@ -11,11 +11,11 @@ import reference
 from reference import BOUND, error
 
 from fastmlp import SGD, Adam, Model
-from fastmlp.kernels.jit import inlined
-from fastmlp.kernels.pointer import pointer
-from fastmlp.kernels.resident import WIDTH, lives_in_registers
-from fastmlp.kernels.train import network
-from fastmlp.kernels.update import Settings
+from fastmlp.kernels.layer.update import Settings
+from fastmlp.kernels.machine.jit import inlined
+from fastmlp.kernels.machine.pointer import pointer
+from fastmlp.kernels.net.resident import WIDTH, lives_in_registers
+from fastmlp.kernels.net.train import network
 
 pytestmark = pytest.mark.small
 

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import reference
 
-from fastmlp import SGD, Adam, Model, workspace
-from fastmlp.kernels.interpreted import INTERPRETED
+from fastmlp import SGD, Adam, Model
+from fastmlp.engine import workspace
+from fastmlp.kernels.machine.interpreted import INTERPRETED
 
 compiled = pytest.mark.skipif(INTERPRETED, reason="takes minutes in plain Python")
 THOROUGH = bool(os.environ.get("FASTMLP_THOROUGH"))

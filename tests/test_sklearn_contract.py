@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import SGDClassifier
 
 from fastmlp import CustomActivation, MLPClassifier, MLPRegressor
-from fastmlp.engine import Engine
+from fastmlp.engine.engine import Engine
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

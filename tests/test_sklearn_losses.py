@@ -12,7 +12,7 @@ from sklearn.datasets import load_wine
 from sklearn.neural_network._base import binary_log_loss, log_loss
 
 from fastmlp import MLPClassifier, Model
-from fastmlp.kernels.loss import CLIPPED_BCE, CLIPPED_CROSS_ENTROPY, CROSS_ENTROPY
+from fastmlp.kernels.layer.loss import CLIPPED_BCE, CLIPPED_CROSS_ENTROPY, CROSS_ENTROPY
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

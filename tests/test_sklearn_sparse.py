@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from fastmlp import MLPClassifier, MLPRegressor, coefficients
+from fastmlp import MLPClassifier, MLPRegressor
+from fastmlp.sklearn import coefficients
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -34,7 +35,7 @@ def pieces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             yield part
 
     monkeypatch.setattr(coefficients, "parts", noted)
-    monkeypatch.setattr("fastmlp.perceptron.parts", noted)
+    monkeypatch.setattr("fastmlp.sklearn.perceptron.parts", noted)
     return seen
 
 

@@ -7,14 +7,14 @@ import pytest
 from reference import adam_step, sgd_step
 
 from fastmlp import SGD, Adam
-from fastmlp.kernels.interpreted import INTERPRETED
-from fastmlp.kernels.jit import inlined
-from fastmlp.kernels.layer import Shape
-from fastmlp.kernels.pack import pack
-from fastmlp.kernels.plan import Task
-from fastmlp.kernels.pointer import pointer
-from fastmlp.kernels.strips import ADD, UPDATE, backward_strips
-from fastmlp.kernels.update import Place, Settings, prepare
+from fastmlp.kernels.layer.dense import Shape
+from fastmlp.kernels.layer.pack import pack
+from fastmlp.kernels.layer.strips import ADD, UPDATE, backward_strips
+from fastmlp.kernels.layer.update import Place, Settings, prepare
+from fastmlp.kernels.machine.interpreted import INTERPRETED
+from fastmlp.kernels.machine.jit import inlined
+from fastmlp.kernels.machine.pointer import pointer
+from fastmlp.kernels.net.plan import Task
 
 pytestmark = pytest.mark.small
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import engine, threads, workspace
-from fastmlp.kernels import train as kernels
-from fastmlp.kernels.interpreted import INTERPRETED
+from fastmlp.engine import engine, threads, workspace
+from fastmlp.kernels.machine.interpreted import INTERPRETED
+from fastmlp.kernels.net import train as kernels
 
 NETS = {
     # (sizes, hidden activation, loss, rows, batch): strips and small layers, several blocks, one output, far rows of weights,

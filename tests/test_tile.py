@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fastmlp.kernels.jit import inlined
-from fastmlp.kernels.pointer import pointer
-from fastmlp.kernels.tile import broadcast_rows, gather, lanes, load, load_square, outer_add, splat, store
+from fastmlp.kernels.machine.jit import inlined
+from fastmlp.kernels.machine.pointer import pointer
+from fastmlp.kernels.tiles.tile import broadcast_rows, gather, lanes, load, load_square, outer_add, splat, store
 
 pytestmark = pytest.mark.small
 

@@ -391,11 +391,12 @@ def test_training_allocates_nothing_an_epoch_or_a_batch(python):
     assert python(ALLOCATION, NUMBA_NRT_STATS="1") == "counted\n"
 
 
-# Which functions some work takes that were not there before it, be they compiled or read from the cache. A warm cache shows it too.
+# Which functions some work takes that were not there before it, be they compiled or read from the cache. A warm cache shows it
+# too.
 FETCHED = """
 import numpy as np
 import fastmlp
-from fastmlp.kernels.cache import PackageCache
+from fastmlp.kernels.machine.cache import PackageCache
 
 names, load = [], PackageCache.load_overload
 PackageCache.load_overload = lambda cache, *args: names.append(cache.name) or load(cache, *args)

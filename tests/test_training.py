@@ -14,7 +14,8 @@ import pytest
 import reference
 
 import fastmlp
-from fastmlp import LBFGS, SGD, Adam, Model, epochs, metrics, schedules
+from fastmlp import LBFGS, SGD, Adam, Model, metrics, schedules
+from fastmlp.training import epochs
 
 pytestmark = pytest.mark.small
 

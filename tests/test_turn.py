@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp import Model, turn
-from fastmlp.kernels.interpreted import INTERPRETED
-from fastmlp.turn import Turn
+from fastmlp import Model
+from fastmlp.engine import turn
+from fastmlp.engine.turn import Turn
+from fastmlp.kernels.machine.interpreted import INTERPRETED
 
 
 def _hold(one: Turn, started: threading.Event, done: threading.Event) -> None:

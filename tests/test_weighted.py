@@ -7,7 +7,7 @@ from reference import BOUND, LOSSES, OUTPUT, error
 from reference_update import PATHS, path_problem, train
 
 from fastmlp import SGD, Adam, Model
-from fastmlp.engine import Job
+from fastmlp.engine.engine import Job
 
 
 def of(p, **options):

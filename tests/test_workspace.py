@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastmlp import Adam, Model, workspace
+from fastmlp import Adam, Model
 from fastmlp.activations import ACTIVATIONS
-from fastmlp.kernels.activation import GELU, IDENTITY, RELU, SOFTMAX, TANH
-from fastmlp.kernels.gradient import GROUPED_ROWS, GROUPS
-from fastmlp.kernels.loss import CROSS_ENTROPY, MSE
-from fastmlp.kernels.step import CHUNK
-from fastmlp.workspace import Scratch, Workspace, aligned
+from fastmlp.engine import workspace
+from fastmlp.engine.workspace import Scratch, Workspace, aligned
+from fastmlp.kernels.layer.activation import GELU, IDENTITY, RELU, SOFTMAX, TANH
+from fastmlp.kernels.layer.loss import CROSS_ENTROPY, MSE
+from fastmlp.kernels.net.gradient import GROUPED_ROWS, GROUPS
+from fastmlp.kernels.net.step import CHUNK
 
 PARTS = ("x_at", "y_at", "weighing_at", "gradient_at", "sums_at", "outputs_at", "spare_at", "strip_at")
 

@@ -9,8 +9,8 @@ from share_of_peak import forward
 
 from benchmarks.timed import Timed
 from fastmlp import kernels
-from fastmlp.kernels.jit import entry
-from fastmlp.workspace import aligned
+from fastmlp.engine.workspace import aligned
+from fastmlp.kernels.machine.jit import entry
 
 ACTIVATIONS = ["identity", "relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "sigmoid", "tanh", "softmax"]
 WORK = 1e8  # multiply-adds in a compiled loop of calls, and as much for a call's own overhead: a few milliseconds

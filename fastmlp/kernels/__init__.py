@@ -1,6 +1,6 @@
 """The compiled kernels. Those of a dense layer are public: they take plain arrays, from Python or from compiled code."""
 
-from fastmlp.kernels.activation import (
+from fastmlp.kernels.layer.activation import (
     ELU,
     GELU,
     IDENTITY,
@@ -12,7 +12,7 @@ from fastmlp.kernels.activation import (
     SOFTPLUS,
     TANH,
 )
-from fastmlp.kernels.dense import (
+from fastmlp.kernels.layer.arrays import (
     dense_backward_biases,
     dense_backward_inputs,
     dense_backward_weights,

@@ -1,0 +1,1 @@
+"""The memory of one network, and who may use it when."""

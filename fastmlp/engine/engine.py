@@ -1,0 +1,403 @@
+"""Engine: the memory of one network and of its optimiser, and the kernels' calls on it.
+
+This is the gate: whoever calls, no kernel sees an array that does not fit the network. What users get wrong is told them
+before, by `fastmlp.validation`. An exception between any two steps of the interpreter leaves the model at its last completed
+step: what belongs together is replaced by one assignment, and what only says that something is ready is set last.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from operator import call
+from time import monotonic
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastmlp.engine import threads, workspace
+from fastmlp.engine.turn import Turn
+from fastmlp.engine.workspace import Workspace, aligned
+from fastmlp.kernels.layer.loss import takes_labels
+from fastmlp.kernels.layer.update import Settings
+from fastmlp.kernels.net import train as kernels
+from fastmlp.kernels.net.parallel import BARRIER
+from fastmlp.kernels.net.plan import AS_THEY_LIE, GIVEN, SHUFFLED, Progress
+from fastmlp.optimizer import Optimizer
+from fastmlp.optimizers import SGD
+
+# After the first compiled call of a training (workspace.CALL_TURN) the next ones take about CALL_SECONDS: signals and printing
+# get their turn in between. A step's own overhead, and each parameter's update from memory, count as so many multiply-adds.
+CALL_SECONDS, STEP_COST, UPDATE_COST = 0.1, 5000, 64
+NO_ORDER, NO_RATES = np.zeros(1, np.int64), np.zeros(1)
+
+
+@dataclass
+class Job:
+    """What to train on, and how: all that goes on from one call of `Engine.train` to the next.
+
+    Attributes
+    ----------
+    X : (rows, inputs) array
+    y : (rows, targets) array
+        With one more column, the rows' weights, if `weighted`.
+    code : int
+        The loss's.
+    optimizer : Optimizer
+    batch : int
+        Rows in a step.
+    order : (rows,) int64 array or None
+        The rows in order of visit; None: as they lie.
+    shuffle : bool
+        Whether each epoch starts with a new `order`, made from the last one.
+    seed : int
+        State of the generator that shuffles; moves on.
+    dropout : int
+        Seed of the units that are dropped.
+    weighted : bool
+    rates : (steps,) array or None
+        A learning rate for each step of the call; None: the optimiser's.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    code: int
+    optimizer: Optimizer
+    batch: int
+    order: np.ndarray | None = None
+    shuffle: bool = False
+    seed: int = 0
+    dropout: int = 0
+    weighted: bool = False
+    rates: np.ndarray | None = None
+
+
+class Memory(NamedTuple):
+    """What an optimiser remembers, replaced as a whole.
+
+    Attributes
+    ----------
+    kind : type of Optimizer
+    moments : flat array
+        Its vectors, behind the parameters' running mean if `averaged`.
+    averaged : bool
+    state : int64 array
+        A training's progress, and where its threads meet.
+    progress : Progress
+        Its first part. `steps` goes on from call to call, the rest starts anew.
+    """
+
+    kind: type[Optimizer]
+    moments: np.ndarray
+    averaged: bool
+    state: np.ndarray
+    progress: Progress
+
+
+def _started(steps: int = 0) -> tuple[np.ndarray, Progress]:
+    """State and progress of a training after so many steps."""
+    state = np.zeros(Progress.words + BARRIER, np.int64)
+    progress = Progress(state)
+    progress.steps = steps
+    return state, progress
+
+
+class Engine:
+    """All calls take turns: each writes to the plan and to the buffers.
+
+    Attributes
+    ----------
+    params : (n,) array
+        All parameters; may be written to between calls.
+    """
+
+    def __init__(
+        self, sizes: Sequence[int], activations: Sequence[int], loss: int, dtype: np.dtype, dropout: Sequence[float]
+    ) -> None:
+        self._space = Workspace(sizes, activations, loss, dtype, dropout)
+        self._store = aligned(self._space.padded, dtype)
+        self.params = self._store[: self._space.parameters]
+        self._memory = Memory(SGD, np.zeros(1, dtype), False, *_started())
+        self._hyper = np.zeros(0)
+        self._hyper_of: Optimizer | None = None
+        self._ready: tuple[Any, ...] | None = None  # the `step` that a plan is set for, and what it takes
+        self._scratch = self._space.scratch  # a call that fails does not give its buffer back: the next one gets another
+        self._turn = Turn("train", "step", "apply", "restore")
+
+    def save(self) -> dict[str, Any]:
+        """All that a copy needs to train on with the same bits."""
+        with self._turn:
+            kind, moments, averaged, _, progress = self._memory
+            return {
+                "params": self.params.copy(),
+                "kind": kind,
+                "moments": moments.copy(),
+                "averaged": averaged,
+                "steps": progress.steps,
+            }
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Become a copy of what `save` saw; of the same network. Nothing is shared with what is given.
+
+        Raises
+        ------
+        ValueError
+            If that is another network's.
+        """
+        with self._turn:
+            params, given = np.asarray(saved["params"]), np.asarray(saved["moments"])
+            dtype, padded = self._store.dtype, self._space.padded
+            if params.shape != self.params.shape or params.dtype != dtype:
+                raise ValueError(f"params must be {self.params.size} {dtype} numbers, got {params.dtype} {params.shape}")
+            if given.ndim != 1 or given.dtype != dtype or (given.size != 1 and given.size % padded):
+                raise ValueError(f"moments must be vectors of {padded} {dtype} numbers, got {given.dtype} {given.shape}")
+            moments = aligned(given.size, dtype)
+            moments[:] = given
+            averaged = bool(saved["averaged"]) and given.size >= padded
+            memory = Memory(saved["kind"], moments, averaged, *_started(saved["steps"]))
+            self._hyper_of = self._ready = None
+            # One step of the interpreter: calls of C functions by C functions, between which no exception can come.
+            tuple(map(call, (partial(setattr, self, "_memory", memory), partial(np.copyto, self.params, params))))
+
+    def views(self, flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The weights and the biases in a vector that is laid out as `params`."""
+        weights, biases = [], []
+        for (w, b), (fan_in, fan_out) in zip(self._space.offsets, pairwise(self._space.sizes), strict=True):
+            weights.append(flat[w:b].reshape(fan_in, fan_out))
+            biases.append(flat[b : b + fan_out].reshape(1, fan_out))
+        return weights, biases
+
+    def train(self, job: Job, losses: np.ndarray, look: Callable[[int], None]) -> None:
+        """Run the epochs that `losses` has room for; in between, `look` at how many are done."""
+        with self._turn:
+            self._train(job, losses, look)
+
+    def step(self, X: np.ndarray, y: np.ndarray, code: int, optimizer: Optimizer) -> float:
+        """One epoch of one batch; the loss before it."""
+        wanted = len(X), y.shape[1], code, optimizer
+        with self._turn:
+            ready = self._ready
+            if ready is None or wanted != ready[0]:
+                job = Job(X, y, code, optimizer, len(X))
+                if threads.pays(len(X), 3 * len(X) * self._space.parameters, 1):
+                    losses = np.zeros(1)
+                    self._train(job, losses, lambda done: None)
+                    return losses.item()
+                self._prepare_training(job, 1, self._narrow(job), 1)
+                layout, memory = self._space.layout, self._memory
+                self._ready = ready = wanted, layout.plan, layout.own, layout.size, memory.moments, memory.state
+            _, plan, own, size, moments, state = ready
+            work = self._scratch.take(size) if own is None else own
+            loss = kernels.step(plan, self._hyper, self._store, moments, work, X, y, state)
+            if own is None:
+                self._scratch.give(work)
+        if loss != loss:
+            self._admit(X, y, code, False)
+        return loss
+
+    def _train(self, job: Job, losses: np.ndarray, look: Callable[[int], None]) -> None:
+        space, epochs = self._space, len(losses)
+        work, steps = 3 * job.batch * space.parameters, epochs * -(-len(job.X) // job.batch)
+        narrow = self._narrow(job)
+        shares = 1 if narrow else threads.share(job.batch, work, steps)
+        self._prepare_training(job, epochs, narrow, shares)
+        layout, memory = space.layout, self._memory
+        state, progress = memory.state, memory.progress
+        progress.cursor = progress.epoch = progress.tick = progress.within = 0
+        progress.random = job.seed
+        if shares > 1:
+            state[Progress.words :] = 0
+        order = NO_ORDER if job.order is None else job.order
+        rates = NO_RATES if job.rates is None else job.rates
+        buffer = self._scratch.take(layout.size) if layout.own is None else layout.own
+        data = layout.plan, self._hyper, self._store, memory.moments, buffer, job.X, job.y, order, state, losses, rates
+        parts = shares * space.blocks(job.batch, narrow)
+        count = workspace.CALL_TURN * parts // (work + STEP_COST + UPDATE_COST * space.parameters) + 1
+        started = 0.0  # so the first two calls are as long: of the smallest nets' fits, a look at the clock would be 1 %
+        while True:
+            if not kernels.train(*data, count, shares):
+                self._admit(job.X, job.y, job.code, job.weighted)
+                raise ValueError(f"order {order.shape} and rates {rates.shape} do not fit {len(job.X)} rows and {steps} steps")
+            look(progress.epoch)
+            if progress.epoch >= epochs:
+                break
+            before, started = started, monotonic()
+            if before:
+                count = int(count * min(CALL_SECONDS / (started - before + 1e-6), 8)) + 1
+        job.seed = progress.random
+        if layout.own is None:
+            self._scratch.give(buffer)
+
+    def predict(self, X: np.ndarray, out: np.ndarray) -> None:
+        """The outputs for all rows of X."""
+        with self._turn:
+            layout = self._space.layout
+            if len(X) > layout.capacity:
+                well = self._predict_many(X, out)
+            else:
+                work = layout.own
+                if work is None:
+                    work = self._scratch.take(layout.size)
+                well = kernels.predict(layout.plan, self.params, work, X, out)
+                if layout.own is None:
+                    self._scratch.give(work)
+        if not well:
+            raise ValueError(f"X {X.shape} and out {out.shape} do not fit a network of sizes {self._space.sizes}")
+
+    def _predict_many(self, X: np.ndarray, out: np.ndarray) -> bool:
+        """`predict` of more rows than a block, by several calls if they are very many."""
+        space, rows = self._space, len(X)
+        layout = space.reserve(rows)
+        piece = space.piece
+        work = self._scratch.take(layout.size) if layout.own is None else layout.own
+        well = len(out) == rows
+        for start in range(0, rows, piece):
+            part = slice(start, start + piece)
+            well = well and kernels.predict(layout.plan, self.params, work, X[part], out[part])
+        if layout.own is None:
+            self._scratch.give(work)
+        return well
+
+    def loss(self, X: np.ndarray, y: np.ndarray, code: int, weighted: bool = False) -> float:
+        """The mean loss over all rows."""
+        with self._turn:
+            self._prepare(code, len(X), y.shape[1], weighted)
+            layout = self._space.layout
+            work = self._scratch.take(layout.size) if layout.own is None else layout.own
+            piece, loss = self._space.piece, 0.0
+            for start in range(0, len(X), piece):
+                loss = kernels.evaluate_loss(layout.plan, self.params, work, X, y, start, min(start + piece, len(X)), loss)
+            if layout.own is None:
+                self._scratch.give(work)
+        if loss != loss:
+            self._admit(X, y, code, weighted)
+        return loss
+
+    def gradient(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        code: int,
+        flat: np.ndarray,
+        dx: np.ndarray,
+        inputs: bool,
+        weighted: bool = False,
+    ) -> float:
+        """The mean loss over all rows; its gradient goes to `flat` and, with `inputs`, to `dx`."""
+        if flat.shape != self.params.shape or (inputs and dx.shape != X.shape):
+            raise ValueError(f"flat {flat.shape} and dx {dx.shape} do not fit {self.params.size} parameters and X {X.shape}")
+        with self._turn:
+            self._prepare(code, len(X), y.shape[1], weighted)
+            settings = Settings(self._hyper)
+            if settings.gain != 1:
+                self._hyper_of = None
+                settings.gain = 1
+            layout, state, progress = self._space.layout, self._memory.state, self._memory.progress
+            work = self._scratch.take(layout.size) if layout.own is None else layout.own
+            given = layout.plan, self._hyper, self.params, work, X, y, state, flat, dx, int(inputs)
+            work_of_all = 3 * len(X) * self._space.parameters
+            progress.within, count = 0, workspace.CALL_TURN * self._space.blocks(len(X)) // work_of_all + 1
+            loss = kernels.evaluate_gradient(*given, count)
+            while progress.within:
+                loss = kernels.evaluate_gradient(*given, count)
+            if layout.own is None:
+                self._scratch.give(work)
+        if loss != loss:
+            self._admit(X, y, code, weighted)
+        return loss
+
+    def apply(self, gradient: np.ndarray, optimizer: Optimizer) -> None:
+        """One update from a gradient, of any dtype and layout."""
+        if gradient.shape != self.params.shape:
+            raise ValueError(f"gradient {gradient.shape} does not fit {self.params.size} parameters")
+        with self._turn:
+            self._prepare(self._space.layout.task.loss, 1, 1)
+            self._prepare_optimizer(optimizer)
+            layout, memory = self._space.layout, self._memory
+            own = aligned(self._space.padded, self._store.dtype)
+            own[: gradient.size] = gradient
+            kernels.apply_gradient(layout.plan, self._hyper, self._store, memory.moments, own, memory.state)
+
+    def trim(self) -> None:
+        """Give the memory back that only speeds calls up: what this model keeps, and what all models share."""
+        with self._turn:
+            self._ready = None
+            self._space.forget()
+            self._hyper_of = None
+            self._hyper = np.zeros(0)
+            self._scratch.trim()
+
+    @property
+    def epochs_done(self) -> int:
+        """Of the training that is under way, or was the last."""
+        return self._memory.progress.epoch
+
+    def average(self) -> np.ndarray | None:
+        """A copy of the parameters' running mean, where there is one."""
+        with self._turn:
+            return self._memory.moments[: self.params.size].copy() if self._memory.averaged else None
+
+    def _admit(self, X: np.ndarray, y: np.ndarray, code: int, weighted: bool) -> None:
+        """Say what is wrong with arrays that a kernel has refused; nothing, if it has not."""
+        sizes = self._space.sizes
+        targets = (1 if takes_labels(code) else sizes[-1]) + weighted
+        if X.shape[1] != sizes[0] or y.shape != (len(X), targets):
+            raise ValueError(
+                f"X {X.shape} and y {y.shape} do not fit a network of sizes {sizes}, whose loss takes {targets} numbers a row"
+            )
+
+    def _narrow(self, job: Job) -> bool:
+        plain = not job.weighted and job.optimizer.gain == 1 and not self._space.drops
+        return plain and self._space.narrow(job.batch, job.code)
+
+    def _prepare(
+        self, code: int, rows: int, targets: int, weighted: bool = False, narrow: bool = False, shares: int = 1
+    ) -> None:
+        """Make room for a call, and tell the plan what it is about."""
+        self._ready = None
+        layout = self._space.reserve(rows, narrow, shares)
+        task = layout.task
+        task.loss, task.targets, task.weighted = code, targets, weighted
+        if len(self._hyper) < self._space.settings + layout.partials:
+            hyper = np.zeros(self._space.settings + layout.partials)
+            Settings(hyper).gain = 1
+            self._hyper_of = None
+            self._hyper = hyper
+
+    def _prepare_training(self, job: Job, epochs: int, narrow: bool, shares: int) -> None:
+        if type(job.optimizer) is not self._memory.kind:  # the memory of the kind before must outlive what is refused
+            self._admit(job.X, job.y, job.code, job.weighted)
+        self._prepare(job.code, job.batch, job.y.shape[1], job.weighted, narrow, shares)
+        self._prepare_optimizer(job.optimizer)
+        task = self._space.layout.task
+        task.samples, task.batch, task.epochs = len(job.X), job.batch, epochs
+        task.order = AS_THEY_LIE if job.order is None else SHUFFLED if job.shuffle else GIVEN
+        task.narrow, task.rated = narrow, job.rates is not None
+        task.seed = job.dropout | 1 if self._space.drops else 0
+        if job.rates is not None:
+            self._hyper_of = None  # its rate will be overwritten
+
+    def _prepare_optimizer(self, optimizer: Optimizer) -> None:
+        """The optimiser's settings and memory; its memory stays while its kind does."""
+        if optimizer is self._hyper_of:
+            return
+        self._hyper_of = None
+        task, padded, dtype = self._space.layout.task, self._space.padded, self._store.dtype
+        kind, moments, averaged, state, progress = self._memory
+        if type(optimizer) is not kind:
+            kind, (state, progress) = type(optimizer), _started()
+            moments = moments[:padded].copy() if averaged else np.zeros(1, dtype)
+        mean = averaged or optimizer.ema > 0
+        if len(moments) < (mean + optimizer.moments) * padded or mean != averaged:
+            wider = aligned((mean + optimizer.moments) * padded, dtype)
+            own = wider[padded if mean else 0 :]
+            if mean:
+                wider[: self.params.size] = moments[: self.params.size] if averaged else self.params
+            kept = moments[padded if averaged else 0 :]
+            own[: min(len(kept), len(own))] = kept[: len(own)]
+            moments = wider
+        if kind is not self._memory.kind or moments is not self._memory.moments:
+            self._memory = Memory(kind, moments, mean, state, progress)
+        task.optimizer, task.whole, task.averaged = optimizer.code, optimizer.whole, mean
+        self._hyper[: Settings.words] = optimizer.hyper()
+        self._hyper_of = optimizer

@@ -1,0 +1,82 @@
+"""How many threads train."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from fastmlp import validation
+from fastmlp.engine.cores import threads_from_environment, usable_cores
+from fastmlp.kernels.machine.interpreted import INTERPRETED
+
+# Multiply-adds in a step below which a second thread does not pay: some 20 us of work against four meetings and colder caches.
+STEP_WORK = 2_000_000
+# The same for a whole call of such steps: late helpers hold up each meeting (nine steps of 64-100-10 took 415 us on two
+# threads, 315 on one). Or of steps so large that one alone is worth it (4-32-16-4: 203, not 310 us).
+CALL_WORK, LARGE_STEP = 500_000_000, 12_000_000
+# Rows of a batch that a thread should have, for its products to be tall.
+THREAD_ROWS = 64
+
+_chosen: int | None = None
+_limit: ContextVar[int | None] = ContextVar("limit", default=None)
+
+
+def get_num_threads() -> int:
+    """The most threads that training uses.
+
+    What `set_num_threads` was given last; else the first of the environment's ``FASTMLP_NUM_THREADS``, ``OMP_NUM_THREADS``
+    and ``NUMBA_NUM_THREADS`` that is a positive number, at most the usable cores; else the usable cores. A training uses fewer
+    where its steps are too small to share. The number never changes a result.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> fastmlp.set_num_threads(1)
+    >>> fastmlp.get_num_threads()
+    1
+    >>> fastmlp.set_num_threads(None)
+    """
+    chosen = _limit.get() or _chosen
+    if chosen is not None:
+        return chosen
+    return min(threads_from_environment() or usable_cores(), usable_cores())
+
+
+def set_num_threads(n: int | None) -> None:
+    """Set the most threads that training uses; None goes back to the environment's number.
+
+    Parameters
+    ----------
+    n : int or None
+        More threads than cores are allowed, and slow.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If n is not a positive integer.
+    """
+    global _chosen
+    _chosen = None if n is None else validation.count("n", n)
+
+
+@contextmanager
+def limit(n: int | None) -> Iterator[None]:
+    """Within the block, `n` as the most threads for what this thread calls; None leaves it as it is."""
+    token = _limit.set(n or _limit.get())
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
+def pays(rows: int, work: int, calls: int) -> bool:
+    """Whether `calls` steps of `work` multiply-adds over `rows` rows each are worth a second thread."""
+    if INTERPRETED:  # plain Python has no barrier to meet at
+        return False
+    return rows >= 2 * THREAD_ROWS and (work >= LARGE_STEP or (work >= STEP_WORK and work * calls >= CALL_WORK))
+
+
+def share(rows: int, work: int, calls: int) -> int:
+    """How many threads pay for `calls` steps of `work` multiply-adds over `rows` rows each."""
+    if not pays(rows, work, calls):
+        return 1
+    return max(min(get_num_threads(), rows // THREAD_ROWS), 1)

@@ -1,0 +1,1 @@
+"""One layer's kernels: products, activations, losses, optimiser steps."""

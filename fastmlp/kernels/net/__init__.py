@@ -1,0 +1,1 @@
+"""A whole network's kernels: its plan, its steps, its trainings."""

@@ -1,0 +1,343 @@
+"""How the estimators train: as scikit-learn's do, with an epoch or a gradient by the engine."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.sparse import issparse
+from sklearn.base import is_classifier
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import r2_score
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
+from sklearn.utils import check_random_state
+from sklearn.utils.optimize import _check_optimize_result
+from sklearn.utils.validation import _check_sample_weight
+
+from fastmlp import validation
+from fastmlp.callbacks import hooks
+from fastmlp.engine import threads
+from fastmlp.engine.engine import Job
+from fastmlp.optimizers import SGD
+from fastmlp.sklearn.arguments import Arguments
+from fastmlp.sklearn.coefficients import STOCHASTIC, blocks, dense, held, parts
+from fastmlp.sklearn.objectives import objective
+
+
+class Perceptron(Arguments):
+    """What both estimators do otherwise than scikit-learn's."""
+
+    def _targets(self, y: np.ndarray, weights: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
+        """y as the kernels read it, with the rows' weights in one more column."""
+        if self.out_activation_ == "softmax":
+            y = y.argmax(axis=1).reshape(-1, 1)
+        columns = [y] if weights is None else [y, weights.reshape(-1, 1)]
+        return np.ascontiguousarray(np.hstack([column.astype(dtype) for column in columns]))
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        incremental: bool = False,
+        X_val: Any = None,
+        y_val: Any = None,
+    ) -> Any:
+        hidden = self.hidden_layer_sizes
+        hidden = list(hidden) if hasattr(hidden, "__iter__") else [hidden]
+        if np.any(np.array(hidden) <= 0):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
+        if incremental and isinstance(getattr(self, "class_weight", None), str):
+            raise ValueError("class_weight 'balanced' is not supported for partial_fit: pass a dict of the classes' weights.")
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        self._activations(len(hidden))
+        drops = any(validation.dropout(self.dropout, len(hidden)))
+        if drops and self.solver not in STOCHASTIC:
+            raise ValueError(f"dropout needs a stochastic solver, got solver={self.solver!r}.")
+        first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
+        X, y = self._validate_input(X, y, incremental, reset=first)
+        y = self._rows("y", y)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X)
+        self.n_outputs_ = y.shape[1]
+        self._random_state = check_random_state(self.random_state)
+        held_out = self._held_out(X_val, y_val)
+        weights = self._weights(y, sample_weight)
+        layers = [X.shape[1], *hidden, self.n_outputs_]
+        if first:
+            self._initialize(y, layers, X.dtype)
+        else:
+            self._check_layers(layers)
+        with threads.limit(self.n_threads):
+            if self.solver in STOCHASTIC:
+                self._fit_stochastic(X, y, sample_weight, weights, incremental, held_out)
+            else:
+                self._fit_lbfgs(X, y, weights)
+        if not np.isfinite(self._model.params).all():
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large values and need to be"
+                " preprocessed."
+            )
+        return self
+
+    def _loss_grad_lbfgs(
+        self, packed: np.ndarray, X: Any, y: np.ndarray, sample_weight: np.ndarray | None, *buffers: Any
+    ) -> tuple[float, np.ndarray]:
+        """scikit-learn's loss and its gradient, for the coefficients and then the intercepts in one vector."""
+        if not self._in_use():
+            self._link(self._build(np.dtype(np.float64)))
+        model = self._model
+        goal = objective(self.out_activation_, self.n_outputs_)
+        views = [*model.weights, *model.biases]
+        for view, values in zip(views, np.split(packed, np.cumsum([view.size for view in views])[:-1]), strict=True):
+            view[...] = values.reshape(view.shape)
+        weighted = sample_weight is not None
+        Y = self._targets(y, sample_weight, model.dtype)
+        loss, flat, piece = 0.0, np.zeros_like(model.params), np.empty_like(model.params)
+        for part, rows, share in blocks(held(X, model.dtype), model.dtype, sample_weight):
+            loss += share * model._engine.gradient(rows, Y[part], goal.code_for(model), piece, piece, False, weighted)
+            flat += share * piece
+        loss /= goal.scale
+        flat *= goal.gain / goal.scale
+        decay = self.alpha / (X.shape[0] if sample_weight is None else sample_weight.sum())
+        slopes, offsets = model._engine.views(flat)
+        for gradient, coef in zip(slopes, model.weights, strict=True):
+            loss += 0.5 * decay * np.vdot(coef, coef)
+            gradient += decay * coef
+        return loss, np.hstack([array.ravel() for array in (*slopes, *offsets)])
+
+    def _fit_lbfgs(self, X: Any, y: np.ndarray, sample_weight: np.ndarray | None) -> None:
+        self._link(self._build(np.dtype(np.float64)))
+        start = np.hstack([array.ravel() for array in (*self.coefs_, *self.intercepts_)])
+        stopped = False
+        epochs = 0
+
+        def look(intermediate_result: Any) -> None:
+            nonlocal stopped, epochs
+            logs = {"epoch": epochs, "loss": float(intermediate_result.fun)}
+            epochs += 1
+            stopped = self._call("on_epoch_end", logs)
+            if stopped:
+                raise StopIteration
+
+        self._call("on_train_begin", {"epochs": self.max_iter})
+        result = minimize(
+            self._loss_grad_lbfgs,
+            start,
+            args=(held(X, self._model.dtype), y, sample_weight),
+            method="L-BFGS-B",
+            jac=True,
+            callback=look if self.callbacks is not None else None,
+            options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
+        )
+        self.n_iter_ = result.nit if stopped else _check_optimize_result("lbfgs", result, self.max_iter)
+        self.loss_ = result.fun
+        self._loss_grad_lbfgs(result.x, X, y, sample_weight)  # the last point that it tried need not be the one it chose
+        self._call("on_train_end", {"epoch": epochs - 1, "loss": self.loss_})
+
+    def _call(self, name: str, logs: dict[str, Any]) -> bool:
+        """Whether a callback wants to stop; all are called."""
+        answers = [hook(self._model, dict(logs)) for hook in hooks(self.callbacks)[name]]
+        return any(isinstance(answer, bool | np.bool_) and answer for answer in answers)
+
+    def _fit_stochastic(
+        self,
+        X: Any,
+        y: np.ndarray,
+        sample_weight: np.ndarray | None,
+        weights: np.ndarray | None,
+        incremental: bool,
+        held_out: tuple[Any, np.ndarray] | None,
+    ) -> None:
+        if not hasattr(self, "loss_curve_"):  # what there is comes from lbfgs
+            self._start_curves()
+        if not self.early_stopping and self.best_loss_ is None:  # or from a fit that stopped early
+            self.best_loss_ = np.inf
+        weight_val = None
+        if self.early_stopping and held_out is None:
+            X, X_val, y, y_val, weights, weight_val = self._split(X, y, weights, sample_weight)
+            held_out = X_val, y_val
+        self._start(incremental)
+        model = self._model
+        goal = objective(self.out_activation_, self.n_outputs_)
+        Y = self._targets(y, weights, model.dtype)
+        X = held(X, model.dtype)
+        look = None if held_out is None else self._validation(*held_out, weight_val)
+        best = model.params.copy() if self.early_stopping else None
+        samples = X.shape[0]
+        order = np.arange(samples)
+        job = Job(X, Y, goal.code_for(model), SGD(), self._batch(samples), order, weighted=weights is not None)
+        job.dropout = int(self._random_state.randint(2**31)) if any(model.dropout) else 0
+        self._call("on_train_begin", {"epochs": 1 if incremental else self.max_iter})
+        logs: dict[str, Any] = {}
+        rate = None
+        try:
+            self.n_iter_ = 0
+            for epoch in range(1 if incremental else self.max_iter):
+                if self.shuffle:
+                    job.order = order = order[self._random_state.permutation(samples)]
+                if rate != self._optimizer.learning_rate:
+                    rate = self._optimizer.learning_rate
+                    job.optimizer = goal.optimizer(self._optimizer, self.alpha)
+                loss = self._epoch(job)
+                self.n_iter_ += 1
+                self.t_ += samples
+                self.loss_ = loss / goal.scale
+                self.loss_curve_.append(self.loss_)
+                if self.verbose:
+                    print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+                logs = {"epoch": epoch, "loss": self.loss_}
+                improved = self._follow(logs, look)
+                if improved and best is not None:
+                    best[:] = model.params
+                stopping = self._call("on_epoch_end", logs)
+                self._optimizer.iteration_ends(self.t_)
+                if self._no_improvement_count > self.n_iter_no_change:
+                    what = "Validation score" if self.early_stopping else "Training loss"
+                    message = (
+                        f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} consecutive epochs."
+                    )
+                    if self._optimizer.trigger_stopping(message, self.verbose):
+                        break
+                    self._no_improvement_count = 0
+                if stopping:
+                    break
+                if self.n_iter_ == self.max_iter and not incremental:
+                    warnings.warn(
+                        f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't"
+                        " converged yet.",
+                        ConvergenceWarning,
+                        stacklevel=2,
+                    )
+        except KeyboardInterrupt:
+            warnings.warn("Training interrupted by user.", stacklevel=2)
+        if best is not None:
+            model.params[...] = best
+            if self.validation_scores_ and self.best_validation_score_ == -np.inf:
+                warnings.warn(
+                    "No epoch had finite predictions for the validation data; the parameters are those from before.",
+                    ConvergenceWarning,
+                    stacklevel=2,
+                )
+        if logs:
+            self._call("on_train_end", logs)
+
+    def _start(self, incremental: bool) -> None:
+        """Set up the model and the optimiser; those that there are go on in `partial_fit`, with the settings of now."""
+        settings = self._settings()
+        if not incremental or not hasattr(self, "_optimizer"):
+            self._optimizer = settings
+            self._link(self._build(dropout=self.dropout))
+            return
+        rate = [
+            getattr(settings, name, None) == getattr(self._optimizer, name, None)
+            for name in ("learning_rate_init", "lr_schedule")
+        ]
+        if type(settings) is type(self._optimizer) and all(rate):
+            settings.learning_rate = self._optimizer.learning_rate
+        else:
+            settings.iteration_ends(self.t_)
+        self._optimizer = settings
+        old = self._model
+        if not self._in_use() or old.dropout != validation.dropout(self.dropout, len(self.coefs_) - 1):
+            model = self._build(old.dtype, self.dropout)
+            if model.sizes == old.sizes:  # its moments go on
+                model._engine.restore(old._engine.save() | {"params": model.params})
+            self._link(model)
+
+    def _epoch(self, job: Job) -> float:
+        """Train for an epoch; its mean loss."""
+        result = 0.0
+        for part in parts(job.X, job.y.dtype, job.batch):
+            piece, losses = job, np.zeros(1)
+            if issparse(job.X):
+                assert job.order is not None
+                visited = job.order[part]
+                piece = replace(job, X=dense(job.X[visited], job.y.dtype), y=job.y[visited], order=None)
+            self._model._engine.train(piece, losses, lambda done: None)
+            result += losses.item() * (piece.X.shape[0] / job.X.shape[0])
+        return result
+
+    def _settings(self) -> Any:
+        """scikit-learn's optimiser without parameters: the settings, and the course of the learning rate."""
+        if self.solver == "sgd":
+            return SGDOptimizer(
+                [], self.learning_rate_init, self.learning_rate, self.momentum, self.nesterovs_momentum, self.power_t
+            )
+        return AdamOptimizer([], self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
+
+    def _batch(self, samples: int) -> int:
+        if self.batch_size == "auto":
+            return min(200, samples)
+        if self.batch_size > samples:
+            warnings.warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=2)
+        return int(np.clip(self.batch_size, 1, samples))
+
+    def _split(self, X: Any, y: np.ndarray, weights: np.ndarray | None, sample_weight: np.ndarray | None) -> tuple[Any, ...]:
+        """X, y and weights, each for training and for validation; there `sample_weight` are the weights."""
+        arrays = [array for array in (X, y, weights, sample_weight) if array is not None]
+        stratify = y if is_classifier(self) and self.n_outputs_ == 1 else None
+        X, X_val, y, y_val, *rest = train_test_split(
+            *arrays, random_state=self._random_state, test_size=self.validation_fraction, stratify=stratify
+        )
+        if X_val.shape[0] < 2:
+            raise ValueError("The validation set is too small. Increase 'validation_fraction' or the size of your dataset.")
+        return X, X_val, y, y_val, None if weights is None else rest[0], None if sample_weight is None else rest[-1]
+
+    def _validation(self, X: Any, y: np.ndarray, weights: np.ndarray | None) -> Callable[[], tuple[float, float]]:
+        """What tells the loss and the score on validation data."""
+        model, goal = self._model, objective(self.out_activation_, self.n_outputs_)
+        X = held(X, model.dtype)
+        Y = self._targets(y, weights, model.dtype)
+        out = np.empty(y.shape, model.dtype)
+        if self.validation_scores_ is None:
+            self.validation_scores_, self.best_validation_score_ = [], -np.inf
+
+        def look() -> tuple[float, float]:
+            loss = 0.0
+            for part, rows, share in blocks(X, model.dtype, weights):
+                loss += share * model._engine.loss(rows, Y[part], goal.code_for(model), weights is not None)
+                model._engine.predict(rows, out[part])
+            return loss / goal.scale, self._rate(out, y, weights)
+
+        return look
+
+    def _rate(self, out: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> float:
+        """The score of such outputs, as scikit-learn's `score`; NaN if a prediction is not finite."""
+        if is_classifier(self):
+            if self.out_activation_ == "softmax":
+                right = out.argmax(axis=1) == y.argmax(axis=1)
+            else:
+                right = ((out > 0.5) == y).all(axis=1) | (len(self.classes_) == 1)
+            return float(np.average(right, weights=weights))
+        predicted = validation.silently(lambda: np.exp(out)) if self.out_activation_ == "exp" else out
+        if not np.isfinite(predicted).all():
+            return float("nan")
+        return float(r2_score(y, predicted, sample_weight=weights))
+
+    def _follow(self, logs: dict[str, Any], look: Callable[[], tuple[float, float]] | None) -> bool:
+        """Note what an epoch reached; whether its validation score is the best."""
+        better = False
+        if look is not None:
+            logs["val_loss"], score = look()
+            logs["val_score"] = score
+            self.validation_loss_curve_.append(logs["val_loss"])
+            self.validation_scores_.append(score)
+            if self.verbose:
+                print(f"Validation score: {score:f}")
+            better = score > self.best_validation_score_
+        # Written so that NaN counts as it does in scikit-learn.
+        if self.early_stopping:
+            stalls = score < self.best_validation_score_ + self.tol
+        else:
+            stalls = self.loss_ > self.best_loss_ - self.tol
+            if self.loss_ < self.best_loss_:
+                self.best_loss_ = self.loss_
+        if better:
+            self.best_validation_score_ = score
+        self._no_improvement_count = self._no_improvement_count + 1 if stalls else 0
+        return better

@@ -1,0 +1,1 @@
+"""Trainings: their data, their epochs, what they warn of."""

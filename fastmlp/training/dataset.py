@@ -1,0 +1,217 @@
+"""What a fit trains on and validates with: rows, targets and weights as the kernels read them, converted by pieces if large."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from fastmlp import validation
+from fastmlp.engine.engine import Engine, Job
+from fastmlp.kernels.layer.loss import CROSS_ENTROPY, CROSS_ENTROPY_ROWS
+from fastmlp.losses import LOSSES, CustomLoss, Loss
+from fastmlp.schedules import Course, Schedule
+
+WHOLE = 1 << 28  # bytes of a converted X up to which it is converted as a whole
+PIECE = 1 << 26  # bytes of a converted piece of a larger one
+
+
+class Network(Protocol):
+    """What a training has to know of a model."""
+
+    sizes: tuple[int, ...]
+    dtype: np.dtype
+    loss_name: str
+    dropout: tuple[float, ...]
+    _loss: Loss | CustomLoss
+    _code: int
+    _engine: Engine
+    _followed: tuple[Schedule, Course] | None
+
+
+@dataclass
+class Data:
+    """Rows with their targets.
+
+    Attributes
+    ----------
+    X : (rows, inputs) array
+        As the kernels read it; as it came, if `pieces`.
+    y : (rows, targets) array
+        With the weights as one more column if `weighted`.
+    code : int
+        The loss's for such a y.
+    weighted : bool
+    true : array
+        y as it came.
+    weights : (rows,) array or None
+        What metrics are weighted with.
+    pieces : bool
+        Whether X has to be converted, and is so large that it is by pieces.
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    code: int
+    weighted: bool
+    true: np.ndarray
+    weights: np.ndarray | None
+    pieces: bool
+
+    def _parts(self, multiple: int = 1) -> Iterator[slice]:
+        """All rows, in pieces of a multiple of so many."""
+        rows = PIECE // (self.X.shape[1] * self.y.itemsize) // multiple * multiple
+        rows = max(rows, multiple) if self.pieces else len(self.X)
+        for start in range(0, len(self.X), rows):
+            yield slice(start, start + rows)
+
+    def loss(self, engine: Engine) -> float:
+        """The mean loss over all rows."""
+        if not self.pieces:
+            return engine.loss(self.X, self.y, self.code, self.weighted)
+        total, sizes = 0.0, 0.0
+        for part in self._parts():
+            y = self.y[part]
+            size = float(y[:, -1].sum(dtype=np.float64)) if self.weighted else len(y)
+            total += size * engine.loss(self._converted(part), y, self.code, self.weighted)
+            sizes += size
+        return total / sizes
+
+    def predict(self, engine: Engine, outputs: int) -> np.ndarray:
+        """The outputs for all rows."""
+        out = np.empty((len(self.X), outputs), self.y.dtype)
+        for part in self._parts():
+            engine.predict(self._converted(part), out[part])
+        return out
+
+    def train(self, engine: Engine, job: Job, order: np.ndarray | None, losses: np.ndarray) -> None:
+        """One epoch by pieces, in the order given; losses[0] becomes its mean loss."""
+        for part in self._parts(job.batch):
+            if order is None:
+                piece = replace(job, X=self._converted(part), y=self.y[part])
+            else:
+                rows = order[part]
+                sort = np.argsort(rows)  # a file is read forwards, whatever the order of visit
+                visit = np.empty_like(sort)
+                visit[sort] = np.arange(len(sort))
+                piece = replace(job, X=self._converted(rows[sort]), y=self.y[rows[sort]], order=visit)
+            if job.rates is not None:
+                first = part.start // job.batch
+                piece.rates = job.rates[first : first - (-len(piece.X) // job.batch)]
+            mean = np.zeros(1)
+            engine.train(piece, mean, lambda done: None)
+            losses[0] += mean[0] * (len(piece.X) / len(self.X))
+
+    def _converted(self, rows: Any) -> np.ndarray:
+        return validation.contiguous(self.X[rows], self.y.dtype)
+
+
+def prepare(model: Network, X: Any, y: Any, sample_weight: Any = None, *, whole: bool = False) -> Data:
+    """Checked data; `whole`: X is converted as a whole, however large."""
+    X = validation.features(X, model.sizes[0], model.dtype, np.inf if whole else WHOLE)
+    weights = None if sample_weight is None else validation.weights("sample_weight", sample_weight, len(X))
+    return _data(model, X, validation.numbers("y", y), weights)
+
+
+def targets(model: Network, y: Any, rows: int) -> tuple[np.ndarray, int]:
+    """y as the kernels read it, and the loss's code for such a y."""
+    y = validation.targets(y, rows, model.sizes[-1], model.loss_name, model.dtype)
+    if model._code == CROSS_ENTROPY and y.shape[1] == model.sizes[-1]:
+        return y, CROSS_ENTROPY_ROWS
+    return y, model._code
+
+
+def _data(model: Network, X: np.ndarray, true: np.ndarray, weights: np.ndarray | None) -> Data:
+    y, code = targets(model, true, len(X))
+    data = Data(X, y, code, False, true, weights, not validation.readable(X, model.dtype))
+    return data if weights is None else _weighted(data, weights)
+
+
+def split(model: Network, X: Any, y: Any, sample_weight: Any, fraction: Any, whole: bool) -> tuple[Data, Data]:
+    """The first rows to train on and the last, such a fraction, to validate with; views, not copies, of X."""
+    fraction = validation.real("validation_split", fraction, least=0.0, below=1.0)
+    X = validation.features(X, model.sizes[0], model.dtype, np.inf if whole else WHOLE)
+    weights = None if sample_weight is None else validation.weights("sample_weight", sample_weight, len(X))
+    y = validation.numbers("y", y)
+    if y.ndim == 0 or len(y) != len(X):
+        raise ValueError(f"y must have as many rows as X, {len(X)}; got shape {y.shape}")
+    at = int(len(X) * (1 - fraction))
+    if at == 0 or at == len(X):
+        raise ValueError(f"validation_split must leave rows on both sides, got {fraction!r} of {len(X)} rows")
+    parts = []
+    for part, name in ((slice(at), "first"), (slice(at, None), "last")):
+        own = None if weights is None else weights[part]
+        if own is not None and not own.any():
+            raise ValueError(f"sample_weight must have a positive sum in the {name} part of validation_split, got only zeros")
+        parts.append(_data(model, X[part], y[part], own))
+    return parts[0], parts[1]
+
+
+def validation_data(model: Network, value: Any) -> Data:
+    """Data from (X, y) or (X, y, sample_weight)."""
+    if not isinstance(value, tuple | list) or len(value) not in (2, 3):
+        got = f"{type(value).__name__}" + (f" of {len(value)}" if isinstance(value, tuple | list) else "")
+        raise TypeError(f"validation_data must be (X, y) or (X, y, sample_weight), got a {got}")
+    try:
+        return prepare(model, *value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"validation_data is refused: {error}") from None
+
+
+def _weighted(data: Data, weights: np.ndarray) -> Data:
+    """The data with other weights."""
+    y = data.y[:, :-1] if data.weighted else data.y
+    column = validation.weights("sample_weight", weights, len(y), y.dtype)
+    return replace(data, y=np.concatenate([y, column[:, None]], axis=1), weighted=True)
+
+
+def weigh_classes(model: Network, data: Data, class_weight: Any) -> Data:
+    """The data with its weights times those of the rows' classes; metrics keep the former."""
+    labels = _labels(model, data)
+    if labels is None:
+        raise ValueError(
+            "class_weight needs the integer labels of loss='cross_entropy', or those, 0 and 1, of one output with loss='bce';"
+            f" got loss={model.loss_name!r} with y of shape {data.true.shape}"
+        )
+    classes = max(model.sizes[-1], 2)
+    if isinstance(class_weight, Mapping):
+        factors = np.ones(classes)
+        for label, weight in class_weight.items():
+            if label not in range(classes):
+                raise ValueError(f"class_weight must have labels from 0 to {classes - 1} for its keys, got {label!r}")
+            factors[int(label)] = validation.real(f"class_weight[{label}]", weight, least=0.0)
+    elif isinstance(class_weight, str) and class_weight == "balanced":
+        counts = np.bincount(labels, minlength=classes)
+        factors = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    else:
+        raise TypeError(f"class_weight must be a dict of labels and weights, or 'balanced', got {class_weight!r}")
+    weights = factors[labels] if data.weights is None else data.weights * factors[labels]
+    if not weights.any():
+        raise ValueError(f"class_weight must leave some row a weight above 0, got {class_weight!r}")
+    return _weighted(data, weights)
+
+
+def _labels(model: Network, data: Data) -> np.ndarray | None:
+    """The rows' labels, if their targets are that."""
+    column = data.y[:, 0]
+    if data.code == CROSS_ENTROPY:
+        return column.astype(np.intp)
+    if model._loss is LOSSES["bce"] and model.sizes[-1] == 1 and ((column == 0) | (column == 1)).all():
+        return column.astype(np.intp)
+    return None
+
+
+def smooth(model: Network, data: Data, smoothing: float) -> Data:
+    """The data with label smoothing (Szegedy et al., 2016): (1 - e) y + e / k, and k = 2 for each question of bce."""
+    outputs = model.sizes[-1]
+    y, weights = data.y[:, :outputs], data.y[:, -1:]
+    code, classes = data.code, outputs
+    if model._loss is LOSSES["bce"]:
+        classes = 2
+    elif data.code == CROSS_ENTROPY:
+        y, code = np.zeros((len(y), outputs), y.dtype), CROSS_ENTROPY_ROWS
+        y[np.arange(len(y)), data.y[:, 0].astype(np.intp)] = 1
+    elif data.code != CROSS_ENTROPY_ROWS:
+        raise ValueError(f"label_smoothing is for loss='bce' and 'cross_entropy', got loss={model.loss_name!r}")
+    y = y * y.dtype.type(1 - smoothing) + y.dtype.type(smoothing / classes)
+    return replace(data, y=np.concatenate([y, weights], axis=1) if data.weighted else y, code=code)

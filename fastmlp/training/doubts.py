@@ -1,0 +1,69 @@
+"""What a fit warns of when it has ended or goes on: numbers that are not finite, targets that are out of its steps' reach."""
+
+import math
+import sys
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+
+from fastmlp.losses import LOSSES
+from fastmlp.training.dataset import WHOLE, Network
+
+LARGE = 1e3  # a size of numbers at which scaling them is the first thing to try
+# A mean loss below which nothing is looked at: the squared error of numbers that are LARGE, times so many.
+SUSPECT = 1e6
+EPOCHS, FALL = 10, 0.01  # so many epochs that lower the loss by no more than this share have done nothing
+KEEP = "nonfinite='raise' or 'stop' ends a fit there, with the last finite weights"
+SCALE_Y = "train on (y - y.mean()) / y.std() and scale the predictions back"
+
+
+def after(model: Network, losses: Sequence[float] | np.ndarray, first: int, X: np.ndarray | None, y: np.ndarray | None) -> None:
+    """Warn of what the losses of the epochs from `first` on say, if it is bad; X and y are what they are of, where known."""
+    regression = model.loss_name not in ("bce", "cross_entropy")
+    if not math.isfinite(losses[-1]):
+        epoch, cause = int(np.argmin(np.isfinite(losses))), _cause(X, y if regression else None)
+        _warn(
+            f"the loss was {losses[epoch]} in epoch {first + epoch}: {cause}. {KEEP}",
+            RuntimeWarning,
+        )
+    elif X is not None and y is not None and _idle(model, losses, y):
+        large = f"y of about {np.abs(y).mean():.3g}"
+        _warn(f"{len(losses)} epochs have not lowered a loss of {losses[-1]:.3g}: with {large}, {SCALE_Y}", UserWarning)
+
+
+def weights(first: int, epochs: int) -> None:
+    """Warn of a fit that has ended with a weight that is not finite, and losses that are."""
+    _warn(f"a weight was not finite after epoch {first + epochs - 1}: {_cause(None, None)}. {KEEP}", RuntimeWarning)
+
+
+def _cause(X: np.ndarray | None, y: np.ndarray | None) -> str:
+    seen = [(name, array) for name, array in (("X", X), ("y", y)) if array is not None and array.nbytes <= WHOLE]
+    for name, array in seen:
+        if not (good := np.isfinite(array)).all():
+            row = np.flatnonzero(~good.reshape(len(array), -1).all(axis=1))[0]
+            return f"{name} is not finite in row {row}"
+    for name, array in seen:
+        if (largest := np.abs(array).max()) > LARGE:
+            return f"{name} reaches {largest:.3g}; " + (SCALE_Y if name == "y" else "scale its columns to about 1")
+    return f"{'' if seen else 'look for NaN in the data, '}try a smaller lr, or an optimiser with clip_norm"
+
+
+def _idle(model: Network, losses: Sequence[float] | np.ndarray, y: np.ndarray) -> bool:
+    """Whether training has come to nothing for its targets' scale: no better than a constant, and no better than at first."""
+    squared = model._loss is LOSSES["mse"]
+    if not (squared or model._loss in (LOSSES["mae"], LOSSES["huber"])):
+        return False
+    if len(losses) < EPOCHS or losses[-1] < (1 - FALL) * losses[0] or np.abs(y).mean() < LARGE:
+        return False
+    y = y.astype(np.float64)
+    constant = y.var(axis=0).mean() if squared else np.abs(y - np.median(y, axis=0)).mean()
+    return bool(losses[-1] >= (1 - FALL) * constant)
+
+
+def _warn(message: str, kind: type[Warning]) -> None:
+    """As of the line that called into this package."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back and frame.f_globals["__name__"].partition(".")[0] == "fastmlp":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, kind, stacklevel=level)

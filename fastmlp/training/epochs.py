@@ -1,0 +1,326 @@
+"""Between the epochs of a fit: validation, metrics, callbacks, schedules, printing, and what ends it early."""
+
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from fastmlp import validation
+from fastmlp.callbacks import EarlyStopping, hooks, listed
+from fastmlp.history import History
+from fastmlp.losses import LOSSES
+from fastmlp.metrics import METRICS, accuracy, monitored, reported
+from fastmlp.schedules import ReduceOnPlateau, Schedule
+from fastmlp.training import doubts
+from fastmlp.training.dataset import Data, Network
+
+RATES = 1 << 16  # steps whose rates are worked out at a time, and trained in one call
+BAR_TURN = 0.1  # seconds between updates of a progress bar's numbers
+NONFINITE = ("ignore", "raise", "stop")
+
+# Trains for the epochs that the losses have room for, with a rate for each step or None; looks at how many are done.
+Train = Callable[[np.ndarray, np.ndarray | None, Callable[[int], None]], None]
+
+
+class DivergenceError(ArithmeticError):
+    """The loss or a weight was no longer finite, in a fit with ``nonfinite="raise"``.
+
+    Attributes
+    ----------
+    epoch : int
+        At whose end that was seen.
+    """
+
+    def __init__(self, message: str, epoch: int = -1) -> None:
+        super().__init__(message)
+        self.epoch = epoch
+
+
+class Epochs:
+    """One fit's course, epoch by epoch where something needs that, else by as few calls as it takes.
+
+    Parameters
+    ----------
+    model : Model
+    initial, epochs : int
+        The first epoch's number, and behind the last's.
+    steps : int or None
+        Of an epoch, each with an update after its loss; None: not known.
+    verbose : int or "bar"
+    metrics, callbacks, nonfinite
+        The arguments of `Model.fit`.
+    schedule : Schedule or None
+    train, val : Data or None
+        What metrics are computed from; val's loss as well.
+    each : bool
+        Whether the training itself goes epoch by epoch.
+    """
+
+    def __init__(
+        self,
+        model: Network,
+        initial: Any,
+        epochs: int,
+        steps: int | None,
+        verbose: Any = 0,
+        metrics: Any = None,
+        callbacks: Any = None,
+        nonfinite: Any = "ignore",
+        schedule: Schedule | None = None,
+        train: Data | None = None,
+        val: Data | None = None,
+        each: bool = False,
+    ) -> None:
+        self._model, self._engine, self._epochs, self._schedule = model, model._engine, epochs, schedule
+        self._initial, self._steps = validation.count("initial_epoch", initial, 0), steps
+        if epochs <= self._initial:
+            raise ValueError(f"epochs must be more than initial_epoch={self._initial}: it is where the fit ends; got {epochs}")
+        self._metrics = _resolve(metrics, model)
+        self._seen = (None, None) if train is None or train.weighted or train.pieces else (train.X, train.true)
+        self._watched = [(prefix, data) for prefix, data in (("", train), ("val_", val)) if data is not None]
+        self._nonfinite = validation.choice("nonfinite", nonfinite, NONFINITE)
+        self._hooks = hooks(callbacks)
+        self._course = schedule.start() if schedule else None
+        if self._course and self._initial and model._followed and model._followed[0] == schedule:
+            self._course = model._followed[1]
+        self._each = each or bool(val or self._metrics or any(self._hooks.values()) or self._course) or nonfinite != "ignore"
+        names = ["loss", *(["lr"] if schedule else [])]
+        for prefix, _ in self._watched:
+            names += ["val_loss"] * bool(prefix) + [prefix + name for name in self._metrics]
+        self._columns: dict[str, list[Any]] = {name: [] for name in names}
+        for watcher in (schedule, *listed(callbacks)):
+            if isinstance(watcher, EarlyStopping):
+                watcher._check()
+            if isinstance(watcher, EarlyStopping | ReduceOnPlateau):
+                monitored(watcher.monitor, watcher.mode, names)
+            elif isinstance(monitor := getattr(watcher, "monitor", None), str):
+                reported(monitor, names)
+        self._fit_metrics()
+        if isinstance(verbose, str) and verbose != "bar":
+            raise TypeError(f"verbose must be an integer or 'bar', got {verbose!r}")
+        self._bar_kind = _tqdm() if verbose == "bar" else None
+        self._verbose = 0 if self._bar_kind else validation.count("verbose", verbose, 0)
+        self._bar: Any = None
+        self._last: dict[str, Any] = {"epochs": epochs, "steps": steps}  # the last epoch's logs
+        self._done = self._initial
+        self._printed = -(-self._initial // (self._verbose or 1)) * self._verbose
+        self._shown = -math.inf
+        self._doubted = False
+        self._leg = self._next_leg()  # so that a schedule is refused before anything happens
+
+    def run(self, train: Train) -> History:
+        """Run them."""
+
+        def go() -> None:
+            kept = None if self._nonfinite == "ignore" else self._engine.save()
+            stop = False
+            try:
+                while not stop:
+                    first, (count, rates) = self._done, self._leg
+                    losses = np.zeros(count)
+                    train(losses, rates, partial(self._look, losses, first))
+                    if kept and not (np.isfinite(losses).all() and self._finite()):
+                        self._engine.restore(kept)
+                        self._done = first
+                        self._diverged(first, losses.item())
+                        break
+                    self._done = first + count
+                    self._columns["loss"] += losses.tolist()
+                    if rates is not None and self._steps:
+                        self._columns["lr"] += rates[self._steps - 1 :: self._steps].tolist()
+                    self._doubt(losses, first)
+                    stop = self._each and self._end(first)
+                    if kept:
+                        kept = self._engine.save()
+                    if self._done == self._epochs:
+                        break
+                    self._leg = self._next_leg()
+            finally:  # an exception may have come before the restoration
+                if kept and not self._finite():
+                    self._engine.restore(kept)
+
+        return self._between(go)
+
+    def follow(self, iterate: Callable[[Callable[[list[float]], None]], list[float]]) -> History:
+        """Follow a training that calls back after each of its iterations, with their losses, and ends at StopIteration."""
+
+        def look(losses: list[float]) -> None:
+            self._done = self._initial + len(losses)
+            self._columns["loss"].append(losses[-1])
+            self._doubt(np.array(losses[-1:]), self._done - 1)
+            if self._bar is not None:
+                self._show(self._done, losses[-1])
+            if self._end(self._done - 1):
+                raise StopIteration
+
+        def go() -> None:
+            losses = iterate(look)
+            if self._done == self._initial:  # it was at a minimum
+                self._done, self._columns["loss"] = self._initial + 1, losses
+                self._doubt(np.array(losses), self._initial)
+                self._end(self._initial)
+
+        return self._between(go)
+
+    def _between(self, go: Callable[[], None]) -> History:
+        """Train between the hooks of its begin and its end."""
+        try:
+            if self._bar_kind:
+                self._bar = self._bar_kind(total=self._epochs, initial=self._initial, unit="epoch")
+            for hook in self._hooks["on_train_begin"]:
+                hook(self._model, dict(self._last))
+            if self._schedule and self._course:
+                self._model._followed = self._schedule, self._course
+            go()
+            for hook in self._hooks["on_train_end"]:
+                hook(self._model, self._last)
+        except KeyboardInterrupt as interrupt:
+            interrupt.args = (interrupted(self._done, self._epochs),)
+            raise
+        finally:
+            if self._bar is not None:
+                self._bar.close()
+        self._judge(self._columns["loss"])
+        return History(epoch=range(self._initial, self._done), **self._columns)
+
+    def _end(self, epoch: int) -> bool:
+        """What happens at an epoch's end; whether it ends the fit."""
+        stop, self._last = False, self._logs(epoch)
+        self._print(self._last)
+        if self._course:
+            self._course.observe(self._last)
+        for hook in self._hooks["on_epoch_end"]:
+            said = hook(self._model, self._last)
+            stop = (isinstance(said, bool | np.bool_) and bool(said)) or stop
+        return stop
+
+    def _next_leg(self) -> tuple[int, np.ndarray | None]:
+        """How many epochs are trained at a time, and with which rate each of their steps."""
+        count = 1 if self._each else self._epochs - self._done
+        if self._schedule is None or self._steps is None:
+            return count, None
+        count = min(count, max(RATES // self._steps, 1))
+        steps = count * self._steps
+        name = f"{type(self._schedule).__name__}.rates"
+        given = self._schedule.rates(self._done * self._steps, steps, self._steps, self._epochs)
+        rates = validation.numbers(name, given) * (self._course.scale if self._course else 1.0)
+        if rates.shape != (steps,) or not ((rates >= 0) & np.isfinite(rates)).all():
+            raise ValueError(f"{name} must return {steps} finite numbers of at least 0, got {rates!r}")
+        return count, np.ascontiguousarray(rates, np.float64)
+
+    def _fit_metrics(self) -> None:
+        """Raise unless the metrics are for such targets: tried on a row. Users' functions are left for after the epochs."""
+        for (_, data), (name, metric) in product(self._watched, self._metrics.items()):
+            if metric.func is not _unweighted:
+                try:
+                    metric(data.true[:1], np.zeros((1, self._model.sizes[-1])))
+                except (TypeError, ValueError) as error:
+                    raise type(error)(f"metrics: {name!r} is not for such a y: {error}") from None
+
+    def _finite(self) -> bool:
+        return bool(np.isfinite(self._engine.params).all())
+
+    def _doubt(self, losses: np.ndarray, first: int) -> None:
+        """Warn of the first loss that is not finite."""
+        if not (self._doubted or math.isfinite(losses[-1])):
+            self._doubted = True
+            doubts.after(self._model, losses, first, *self._seen)
+
+    def _judge(self, losses: list[float]) -> None:
+        """Warn of a fit that has come to nothing."""
+        if losses and not self._doubted:
+            if not self._finite():
+                doubts.weights(self._initial, len(losses))
+            elif not losses[-1] < doubts.SUSPECT:
+                doubts.after(self._model, losses, self._initial, *self._seen)
+
+    def _diverged(self, epoch: int, loss: float) -> None:
+        if self._nonfinite == "raise":
+            what = "a weight was not finite" if math.isfinite(loss) else f"the loss was {loss}"
+            back = f"epoch {epoch - 1}" if epoch else "the start"
+            raise DivergenceError(f"{what} at the end of epoch {epoch}; the model has the weights of {back}", epoch)
+
+    def _logs(self, epoch: int) -> dict[str, Any]:
+        row = epoch - self._initial
+        logs = {"epoch": epoch, **{name: column[-1] for name, column in self._columns.items() if len(column) > row}}
+        for prefix, data in self._watched:
+            if prefix:
+                logs["val_loss"] = data.loss(self._engine)
+            if self._metrics:
+                outputs = data.predict(self._engine, self._model.sizes[-1])
+            for name, metric in self._metrics.items():
+                logs[prefix + name] = _number(name, metric(data.true, outputs, data.weights))
+        for name, column in self._columns.items():
+            if len(column) == row:
+                column.append(logs[name])
+        return logs
+
+    def _look(self, losses: np.ndarray, first: int, done: int) -> None:
+        """Called in the middle of a training; what is done is known here before the call returns."""
+        self._done = max(self._done, first + done)
+        if self._bar is not None and done:
+            self._show(first + done, losses[done - 1])
+        while self._verbose and not self._each and self._printed < first + done:
+            epoch, self._printed = self._printed, self._printed + self._verbose  # first: Ctrl-C may end the printing
+            print(f"Epoch {epoch}, Loss: {losses[epoch - first]:.4f}")
+
+    def _print(self, logs: dict[str, Any]) -> None:
+        if self._verbose and logs["epoch"] % self._verbose == 0:
+            more = "".join(f", {name}: {logs[name]:.4f}" for name in self._columns if name not in ("loss", "lr"))
+            print(f"Epoch {logs['epoch']}, Loss: {logs['loss']:.4f}{more}")
+
+    def _show(self, done: int, loss: float) -> None:
+        now = time.monotonic()
+        if now - self._shown >= BAR_TURN or done == self._epochs:
+            self._shown = now
+            self._bar.set_postfix_str(f"loss={loss:.4g}", refresh=False)
+            self._bar.update(done - self._bar.n)
+
+
+def interrupted(done: int, epochs: int) -> str:
+    """What Ctrl-C says."""
+    return f"the fit was interrupted after {done} of {epochs} epochs; the model can be used, with the weights it had then"
+
+
+def _tqdm() -> Any:
+    try:
+        from tqdm.auto import tqdm
+    except ImportError as error:
+        raise ImportError('verbose="bar" needs tqdm: pip install "fastmlp[progress]"') from error
+    return tqdm
+
+
+def _resolve(metrics: Any, model: Network) -> dict[str, partial[Any]]:
+    """Name -> function(y_true, y_pred, sample_weight), from the argument of `Model.fit`: one metric or several."""
+    found: dict[str, partial[Any]] = {}
+    for metric in listed(metrics):
+        metric = next((name for name, known in METRICS.items() if known.function is metric), metric)
+        if callable(metric):
+            name = getattr(metric, "__name__", type(metric).__name__)
+            function = partial(_unweighted, metric)
+        elif isinstance(metric, str):
+            name = validation.choice("metrics", metric, METRICS)
+            function = partial(METRICS[name].function)
+            if METRICS[name].function is accuracy:
+                function = partial(accuracy, multilabel=model._loss is LOSSES["bce"])
+        else:
+            raise TypeError(f"metrics must hold functions, or names of {', '.join(METRICS)}; got {metric!r}")
+        if name in found or name in ("epoch", "loss", "lr") or name.startswith("val_"):
+            raise ValueError(f"metrics must have names of their own, got {name!r}")
+        found[name] = function
+    return found
+
+
+def _unweighted(metric: Callable[..., Any], y_true: np.ndarray, y_pred: np.ndarray, weights: Any) -> Any:
+    return metric(y_true, y_pred)
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"metrics must return a number, got {value!r} from {name}") from None

@@ -1,0 +1,361 @@
+"""How models are trained: `Model.fit` and `Model.fit_batches`."""
+
+from collections.abc import Callable, Iterable, Iterator, Sized
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from fastmlp import validation
+from fastmlp.engine.engine import Job
+from fastmlp.history import History
+from fastmlp.optimizer import Optimizer
+from fastmlp.optimizers import choose
+from fastmlp.schedules import Course, Schedule
+from fastmlp.training import dataset, doubts
+from fastmlp.training.epochs import Epochs, interrupted
+from fastmlp.training.lbfgs import LBFGS, check, minimize
+
+
+class Trainable(dataset.Network):
+    """What `Model` has of training."""
+
+    _data: Callable[[Any, Any], tuple[np.ndarray, np.ndarray, int]]
+    _followed: tuple[Schedule, Course] | None = None  # the last fit's, where its schedule follows a course
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        epochs: int = 1,
+        batch_size: int | None = None,
+        lr: float | Schedule | None = None,
+        optimizer: Optimizer | LBFGS | None = None,
+        shuffle: bool = True,
+        rng: Any = None,
+        verbose: Any = 0,
+        *,
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        class_weight: Any = None,
+        sample_weight: Any = None,
+        metrics: Any = None,
+        label_smoothing: float = 0.0,
+        nonfinite: str = "ignore",
+        initial_epoch: int = 0,
+    ) -> History:
+        """Train for some epochs of minibatches.
+
+        Parameters
+        ----------
+        X : (rows, sizes[0]) array
+            A memory map of the model's dtype is read where it lies. X and y may be pandas objects with columns of any real
+            numbers, of which missing ones are NaN.
+        y : array
+            (rows, outputs), or (rows,) for one output; in [0, 1] for ``bce``. For ``cross_entropy`` integer labels
+            (rows,) or probability rows (rows, outputs), whose sums are weights of theirs.
+        epochs : int
+            Where the fit ends: how many, less `initial_epoch`.
+        batch_size : int or None
+            Rows in a step; the last one of an epoch may have fewer. None: all rows.
+        lr : float, Schedule or None
+            Shorthand for ``optimizer=SGD(lr)``; not together with `optimizer`. Schedules: `fastmlp.schedules`.
+        optimizer : Optimizer, LBFGS or None
+            None: ``SGD(0.01)``. Momentum and Adam's means carry over from call to call while the kind of optimiser stays. Of
+            `LBFGS` an epoch is an iteration.
+        shuffle : bool
+            Visit the rows in a new random order each epoch; of no effect if a batch holds all rows.
+        rng : int, numpy.random.Generator or None
+            Draws the orders, and what dropout leaves out.
+        verbose : int or "bar"
+            Print the loss, and what validation and metrics say, every `verbose` epochs; 0 for never. ``bar``: tqdm's bar.
+        callbacks : callback or list of these
+            Functions ``f(model, logs)`` to call after each epoch, or objects like `fastmlp.Callback`, `fastmlp.EarlyStopping`.
+        validation_split : float
+            Keep the last such fraction of the rows, in [0, 1), to validate with.
+        validation_data : (X, y) or (X, y, sample_weight)
+            Rows whose loss and metrics are reported after each epoch.
+        class_weight : dict, "balanced" or None
+            Weights of labels, 1 for those left out; times `sample_weight`. ``balanced``: rows / (classes * rows of the class),
+            as scikit-learn has it. For integer labels of ``cross_entropy``, and 0 and 1 of one output with ``bce``.
+        sample_weight : (rows,) array or None
+            At least 0, with a positive sum. A step's loss is sum(w * loss of row) / sum(w) over its rows, and 0 if sum(w) is.
+        metrics : name, function or list of these
+            Names of `fastmlp.metrics.METRICS` (weighted with `sample_weight`), or functions ``f(y_true, y_pred)``, y_true as it
+            came. Computed after each epoch over all rows, of training and of validation: two more forward passes an epoch.
+        label_smoothing : float
+            In [0, 1): train on (1 - e) * y + e / k with k outputs of ``cross_entropy``, k = 2 for ``bce`` (Szegedy et al.,
+            2016). The validation's loss is that of y itself.
+        nonfinite : {"ignore", "raise", "stop"}
+            What to do about a loss or a weight that is not finite when an epoch ends: go on, raise `DivergenceError`, or end
+            the fit. The last two put the last finite epoch's weights and moments back, and the history ends with it. The first
+            keeps NumPy's numbers, and one `RuntimeWarning` a fit names the epoch. (A fit of a single call looks only at its
+            losses, and only if the last one is not finite.)
+        initial_epoch : int
+            The first epoch's number, as in Keras: how many an earlier fit has done, to go on with its schedule. `epochs` then
+            counts both fits', and `ReduceOnPlateau` starts from what the model's last fit with an equal one has left.
+
+        Returns
+        -------
+        History
+            ``epoch`` and ``loss``, an entry an epoch: the mean over the rows of the loss before each row's update. And where
+            they apply ``lr``, ``val_loss``, metrics by name, and with ``val_`` before it.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is out of range or of the wrong kind; the model, `rng` and the callbacks are then as they were.
+        DivergenceError
+            See `nonfinite`.
+        ImportError
+            If ``verbose="bar"`` finds no tqdm.
+
+        Notes
+        -----
+        Ctrl-C is seen between steps, several times a second unless one step takes longer, and leaves a model that can be
+        used and trained on. An exception in a callback, a metric or a schedule ends the fit, and leaves the model as the last
+        epoch did. Built-in metrics are tried on a row before the first epoch; functions are called after epochs only.
+
+        If ten epochs or more have not lowered a regression's loss because of its targets' size, a `UserWarning` says so.
+
+        An X of another dtype or layout is converted: as a whole up to 256 MB of the model's dtype, or if `batch_size` is None;
+        else by pieces of 64 MB (or a batch), so that more than memory holds can be trained on. The orders are then other ones,
+        drawn by NumPy. Validation, metrics, callbacks, `nonfinite` and `ReduceOnPlateau` make a fit call Python once an epoch;
+        without them all epochs are one call.
+
+        Examples
+        --------
+        >>> import numpy as np, fastmlp
+        >>> X = np.random.default_rng(0).standard_normal((400, 2))
+        >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
+        >>> model = fastmlp.Model([2, 32, 1], "tanh", loss="bce", rng=0)
+        >>> stopping = fastmlp.EarlyStopping(monitor="val_accuracy", patience=20)
+        >>> history = model.fit(
+        ...     X, y, 200, 32, optimizer=fastmlp.Adam(fastmlp.schedules.Cosine(0.02, warmup=2)), rng=0,
+        ...     validation_split=0.25, metrics=["accuracy"], callbacks=stopping,
+        ... )
+        >>> stopping.best > 0.95
+        True
+
+        Ten epochs of a schedule of twenty, then the others:
+
+        >>> lr = fastmlp.schedules.Cosine(0.5)
+        >>> first = model.fit(X, y, epochs=20, lr=lr, callbacks=lambda model, logs: logs["epoch"] == 9)
+        >>> rest = model.fit(X, y, epochs=20, lr=lr, initial_epoch=10)
+        >>> [*first["lr"], *rest["lr"]] == lr.rates(0, 20, steps=1, epochs=20).tolist()
+        True
+        """
+        quasi_newton = optimizer if isinstance(optimizer, LBFGS) else None
+        chosen = choose(lr, optimizer if quasi_newton is None else None, epochs=True)
+        if quasi_newton and lr is not None:
+            raise ValueError(f"lr={lr!r} must not be given together with optimizer={optimizer!r}, which has none")
+        # One test for all that a plain fit has not: of the smallest net's, 7 us in all, it takes 0.3.
+        if (
+            callbacks is sample_weight is class_weight is validation_data is metrics is quasi_newton is None
+            and validation_split == label_smoothing == initial_epoch == 0
+            and nonfinite == "ignore"
+            and type(verbose) is not str
+            and not isinstance(chosen.lr, Schedule)
+            and getattr(X, "nbytes", 0) <= dataset.WHOLE // 8
+        ):
+            X, y, code = self._data(X, y)
+            job = self._job(X, y, code, chosen, batch_size, shuffle)
+            losses, verbose = np.zeros(validation.count("epochs", epochs)), validation.count("verbose", verbose, 0)
+            if job.shuffle or rng is not None or any(self.dropout):
+                job.seed = job.dropout = validation.seed(rng)
+            return self._plain(job, losses, verbose)
+
+        epochs, val = validation.count("epochs", epochs), None
+        schedule = chosen.lr if isinstance(chosen.lr, Schedule) else None
+        if validation_data is not None:
+            if validation_split:
+                raise ValueError("validation_split must not be given together with validation_data")
+            val = dataset.validation_data(self, validation_data)
+        whole = batch_size is None or quasi_newton is not None
+        if validation_split:
+            data, val = dataset.split(self, X, y, sample_weight, validation_split, whole)
+        else:
+            data = dataset.prepare(self, X, y, sample_weight, whole=whole)
+        if class_weight is not None:
+            data = dataset.weigh_classes(self, data, class_weight)
+        if smoothing := validation.real("label_smoothing", label_smoothing, least=0.0, below=1.0):
+            data = dataset.smooth(self, data, smoothing)
+        job = self._job(data.X, data.y, data.code, chosen, batch_size, shuffle)
+        job.weighted = data.weighted
+        rest = verbose, metrics, callbacks, nonfinite, schedule, data, val, data.pieces
+        if quasi_newton:
+            check(job.batch, len(data.X), any(self.dropout))
+            if nonfinite != "ignore":
+                raise ValueError(f"nonfinite must be 'ignore' for optimizer={optimizer!r}, none of whose steps raises the loss")
+            course = Epochs(self, initial_epoch, epochs, None, *rest)
+            validation.generator(rng)
+            how = data.code, quasi_newton, epochs - initial_epoch
+            return course.follow(lambda look: minimize(self._engine, data.X, data.y, *how, look, data.weighted))
+        course = Epochs(self, initial_epoch, epochs, -(-len(data.X) // job.batch), *rest)
+        if job.shuffle or rng is not None or any(self.dropout):
+            job.seed = job.dropout = validation.seed(rng)
+        orders = None
+        if job.shuffle and data.pieces:
+            job.order, job.shuffle = None, False
+            orders = np.random.default_rng(validation.seed(rng) % 2**64)
+
+        def train(losses: np.ndarray, rates: np.ndarray | None, look: Callable[[int], None]) -> None:
+            job.rates = rates
+            if data.pieces:
+                order = None if orders is None else orders.permutation(len(data.X))
+                data.train(self._engine, job, order, losses)
+                look(1)
+            else:
+                try:
+                    self._engine.train(job, losses, look)
+                except KeyboardInterrupt:
+                    look(self._done(len(losses)))
+                    raise
+
+        return course.run(train)
+
+    def _job(self, X: np.ndarray, y: np.ndarray, code: int, optimizer: Optimizer, batch_size: Any, shuffle: Any) -> Job:
+        """Without a seed: a generator moves on when all else has been checked."""
+        samples = len(X)
+        batch = samples if batch_size is None else min(validation.count("batch_size", batch_size), samples)
+        shuffle = validation.flag("shuffle", shuffle) and batch < samples
+        order = np.arange(samples) if shuffle else None
+        return Job(X, y, code, optimizer, batch, order, shuffle)
+
+    def _plain(self, job: Job, losses: np.ndarray, verbose: int) -> History:
+        epochs, printed = len(losses), 0
+
+        def look(done: int) -> None:
+            nonlocal printed
+            while verbose and printed < done:
+                epoch, printed = printed, printed + verbose  # first: Ctrl-C may end the printing
+                print(f"Epoch {epoch}, Loss: {losses[epoch]:.4f}")
+
+        try:
+            self._engine.train(job, losses, look)
+        except KeyboardInterrupt as interrupt:
+            done = self._done(epochs)
+            look(done)
+            interrupt.args = (interrupted(done, epochs),)
+            raise
+        if not losses.item(-1) < doubts.SUSPECT:
+            doubts.after(self, losses, 0, job.X, job.y)
+        return History(epoch=range(epochs), loss=losses)
+
+    def _done(self, most: int) -> int:
+        """Epochs that the training which was interrupted had done; the last look at it is some tenths of a second old."""
+        return min(self._engine.epochs_done, most)
+
+    def fit_batches(
+        self,
+        batches: Iterable[Any] | Callable[[], Iterable[Any]],
+        epochs: int = 1,
+        steps_per_epoch: int | None = None,
+        lr: float | Schedule | None = None,
+        optimizer: Optimizer | None = None,
+        rng: Any = None,
+        verbose: Any = 0,
+        *,
+        callbacks: Any = None,
+        validation_data: Any = None,
+        metrics: Any = None,
+        nonfinite: str = "ignore",
+        initial_epoch: int = 0,
+    ) -> History:
+        """Train on batches as they come, a step each: for data that is made on the way, or is nowhere as a whole.
+
+        Parameters
+        ----------
+        batches : iterable, or function that returns one
+            Of (X, y) or (X, y, sample_weight), each as for `fit`; of any numbers of rows. The function is called for each
+            epoch, and an iterable is gone through again; an iterator, which can be gone through once, goes on from epoch to
+            epoch.
+        epochs : int
+        steps_per_epoch : int or None
+            Batches in an epoch; None: as many as there are. An iterator for several epochs needs it, and so does a schedule,
+            unless ``len(batches)`` tells.
+        lr, optimizer, rng, verbose, callbacks, validation_data, nonfinite, initial_epoch
+            As for `fit`.
+        metrics
+            As for `fit`, of `validation_data` only.
+
+        Returns
+        -------
+        History
+            As of `fit`; ``loss`` is the mean over an epoch's rows.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument is out of range or of the wrong kind; the model is then as it was. Or if a batch is, or there are too
+            few: the model is then as the batch before left it.
+        DivergenceError, ImportError
+            As for `fit`.
+
+        Examples
+        --------
+        >>> import numpy as np, fastmlp
+        >>> def batches():
+        ...     rng = np.random.default_rng(0)
+        ...     for _ in range(100):
+        ...         X = rng.standard_normal((32, 3))
+        ...         yield X, X.sum(axis=1)
+        >>> model = fastmlp.Model([3, 1], rng=0)
+        >>> history = model.fit_batches(batches, epochs=3, lr=0.1)
+        >>> history["loss"][2] < 1e-10
+        True
+        """
+        epochs, initial = validation.count("epochs", epochs), validation.count("initial_epoch", initial_epoch, 0)
+        chosen = choose(lr, optimizer, epochs=True)
+        schedule = chosen.lr if isinstance(chosen.lr, Schedule) else None
+        once = isinstance(batches, Iterator)
+        if not callable(batches) and not isinstance(batches, Iterable):
+            raise TypeError(f"batches must be an iterable or a function that returns one, got {batches!r}")
+        if steps_per_epoch is not None:
+            validation.count("steps_per_epoch", steps_per_epoch)
+        elif schedule is not None or (once and epochs > initial + 1):
+            if not isinstance(batches, Sized):
+                last = f"an iterator that is to last for {epochs - initial} epochs"
+                what = f"lr={schedule!r}" if schedule is not None else last
+                raise ValueError(f"steps_per_epoch must be given for {what}")
+            steps_per_epoch = len(batches)
+        val = None if validation_data is None else dataset.validation_data(self, validation_data)
+        if metrics and val is None:
+            raise ValueError(f"metrics must have validation_data to be computed from, got {metrics!r}")
+        steps = (steps_per_epoch or (len(batches) if isinstance(batches, Sized) else 0)) or None
+        rest = verbose, metrics, callbacks, nonfinite, schedule, None, val, True
+        course = Epochs(self, initial, epochs, steps, *rest)
+        validation.generator(rng)
+        dropout: int | None = None
+
+        def train(losses: np.ndarray, rates: np.ndarray | None, look: Callable[[int], None]) -> None:
+            nonlocal dropout
+            rows = total = 0
+            count, mean = 0, np.zeros(1)
+            given = batches() if callable(batches) else batches
+            if not isinstance(given, Iterable):
+                raise TypeError(f"batches must return an iterable, got {given!r}")
+            for batch in islice(given, steps_per_epoch):
+                job = self._batch(batch, count, chosen)
+                if dropout is None:  # a generator moves on when there is a good batch
+                    dropout = validation.seed(rng) if rng is not None or any(self.dropout) else 0
+                job.dropout, job.rates = dropout, None if rates is None else rates[count : count + 1]
+                mean[0] = 0
+                self._engine.train(job, mean, lambda done: None)
+                rows, total, count = rows + len(job.X), total + len(job.X) * mean[0], count + 1
+            if count < (steps_per_epoch or 1):
+                raise ValueError(f"batches must hold {steps_per_epoch or 'at least one'} for an epoch, got {count}")
+            losses[0] = total / rows
+            look(1)
+
+        return course.run(train)
+
+    def _batch(self, batch: Any, index: int, optimizer: Optimizer) -> Job:
+        if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+            raise TypeError(f"batches must hold (X, y) or (X, y, sample_weight), got {type(batch).__name__} as batch {index}")
+        try:
+            data = dataset.prepare(self, *batch, whole=True)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"batches: number {index} is refused: {error}") from None
+        return Job(data.X, data.y, data.code, optimizer, len(data.X), weighted=data.weighted)
