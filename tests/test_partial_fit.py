@@ -54,10 +54,10 @@ def test_an_exception_anywhere(settings: dict[str, Any]) -> None:
     start = _regressor(settings)
     before, after = _notes(start), _notes(copy.deepcopy(start).partial_fit(X, Y))
     assert before != after
-    regressor, seen = copy.deepcopy(start), set()
-    for where in strikes(lambda: regressor.partial_fit(X, Y), 0, 23):
-        notes = _notes(regressor)
+    regressors, seen = [copy.deepcopy(start)], set()
+    for where in strikes(lambda: regressors[-1].partial_fit(X, Y), 0, 23):
+        notes = _notes(regressors[-1])
         assert notes in (before, after), where
         seen.add(notes == after)
-        regressor = copy.deepcopy(start)
+        regressors.append(copy.deepcopy(start))
     assert seen == {False, True}
