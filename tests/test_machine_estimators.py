@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
+import sklearn
 from hypothesis import strategies as some
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from machines import MARKS, ROWS, PlantedError, raise_at, run, seeds, signalled, struck
@@ -392,7 +393,17 @@ class EstimatorMachine(RuleBasedStateMachine):
     @precondition(lambda self: hasattr(signal, "setitimer"))
     @rule(after=some.floats(1e-5, 1e-2), kind=some.integers(0, 2), incremental=some.booleans())
     def struck_by_a_signal(self, after: float, kind: int, incremental: bool) -> None:
-        self._interrupted(kind, incremental, lambda call: signalled(call, after), again=True)
+        """Whose exception may leave NumPy's and scikit-learn's own settings as a block of theirs had set them."""
+        numpys, sklearns = np.geterr(), sklearn.get_config()
+
+        def strike(call: Callable[[], Any]) -> bool:
+            try:
+                return signalled(call, after)
+            finally:
+                np.seterr(**numpys)
+                sklearn.set_config(**sklearns)
+
+        self._interrupted(kind, incremental, strike, again=True)
 
     @precondition(lambda self: self.of and not self._refuses(*self.of, True))
     @rule()
