@@ -31,7 +31,7 @@ pytestmark = MARKS
 
 SETTINGS: dict[str, Any] = {
     "hidden_layer_sizes": some.sampled_from(((), (3,), (17, 9), 5, (5,))),
-    "activation": some.sampled_from(("relu", "tanh", "logistic", "identity", "gelu", ["relu", "tanh"])),
+    "activation": some.sampled_from(("relu", "tanh", "logistic", "tanh", "gelu", ["relu", "tanh"])),
     "dropout": some.sampled_from((0.0, 0.0, 0.2)),
     "solver": some.sampled_from(("adam", "sgd", "adam", "lbfgs")),
     "alpha": some.sampled_from((0.0, 1e-3)),
@@ -43,11 +43,12 @@ SETTINGS: dict[str, Any] = {
     "tol": some.sampled_from((1e-4, 10.0)),
     "n_iter_no_change": some.sampled_from((1, 10)),
     "warm_start": some.booleans(),
-    "early_stopping": some.booleans(),
+    "early_stopping": some.sampled_from((False, False, True)),
     "momentum": some.sampled_from((0.0, 0.9)),
     "random_state": some.integers(0, 9),
     "n_threads": some.sampled_from((None, 1, 2)),
 }
+kinds = some.sampled_from((None, None, None, 0, 1, 2))  # None: the data that it is fitted to
 BAD: tuple[dict[str, Any], ...] = (
     {"hidden_layer_sizes": (0,)},
     {"activation": "cube"},
@@ -151,8 +152,10 @@ class EstimatorMachine(RuleBasedStateMachine):
 
     of: tuple[str, int] | None = None  # the data that it is fitted to: their targets, and their columns
 
-    @initialize(classifies=some.booleans(), seed=seeds, settings=some.fixed_dictionaries({}, optional=SETTINGS))
-    def build(self, classifies: bool, seed: int, settings: dict[str, Any]) -> None:
+    @initialize(
+        classifies=some.booleans(), seed=seeds, warm=some.booleans(), settings=some.fixed_dictionaries({}, optional=SETTINGS)
+    )
+    def build(self, classifies: bool, seed: int, warm: bool, settings: dict[str, Any]) -> None:
         self.X = X = np.random.default_rng(seed).standard_normal((ROWS, 4))
         self.classifies = classifies
         if classifies:
@@ -164,7 +167,7 @@ class EstimatorMachine(RuleBasedStateMachine):
         else:
             self.targets = {"number": np.abs(X[:, 0]), "numbers": np.abs(X[:, :2])}
         kind = MLPClassifier if classifies else MLPRegressor
-        self.estimator: Any = kind(**{"max_iter": 3, "random_state": 0, **settings})
+        self.estimator: Any = kind(**{"max_iter": 3, "random_state": 0, "warm_start": warm, **settings})
 
     def _refuses(self, kind: str, columns: int, incremental: bool = False, validates: bool = False) -> bool:
         estimator, hidden = self.estimator, _hidden(self.estimator)
@@ -178,9 +181,11 @@ class EstimatorMachine(RuleBasedStateMachine):
         goes = estimator.out_activation_ == "exp" if estimator.loss == "poisson" else estimator.out_activation_ != "exp"
         return self.of != (kind, columns) or _widths(estimator)[1:-1] != hidden or not goes
 
-    def _data(self, kind: int, columns: int, rows: int = ROWS) -> tuple[str, np.ndarray, np.ndarray]:
-        name = list(self.targets)[kind % len(self.targets)]
-        return name, self.X[:rows, :columns], self.targets[name][:rows]
+    def _data(self, kind: int | None, columns: int, rows: int = ROWS) -> tuple[tuple[str, int], np.ndarray, np.ndarray]:
+        name = list(self.targets)[(kind or 0) % len(self.targets)]
+        if kind is None and self.of:
+            name, columns = self.of
+        return (name, columns), self.X[:rows, :columns], self.targets[name][:rows]
 
     def _try(self, call: Callable[[], Any], refused: bool, of: tuple[str, int]) -> None:
         before = _state(self.estimator)
@@ -193,17 +198,17 @@ class EstimatorMachine(RuleBasedStateMachine):
             assert _same(_state(self.estimator), before)
 
     @rule(
-        kind=some.integers(0, 2),
+        kind=kinds,
         columns=some.sampled_from((4, 4, 3)),
         weighted=some.booleans(),
         validates=some.sampled_from((False, False, True)),
     )
-    def fit(self, kind: int, columns: int, weighted: bool, validates: bool) -> None:
-        name, X, y = self._data(kind, columns)
+    def fit(self, kind: int | None, columns: int, weighted: bool, validates: bool) -> None:
+        of, X, y = self._data(kind, columns)
         weights = np.arange(ROWS) % 4 + 0.5 if weighted else None
         held_out = {"X_val": X[:9], "y_val": y[:9]} if validates else {}
-        refused = self._refuses(name, columns, validates=validates)
-        self._try(lambda: self.estimator.fit(X, y, weights, **held_out), refused, (name, columns))
+        refused = self._refuses(*of, validates=validates)
+        self._try(lambda: self.estimator.fit(X, y, weights, **held_out), refused, of)
 
     def _partial_fit(self, estimator: Any, X: np.ndarray, y: np.ndarray) -> Any:
         first = (
@@ -211,11 +216,11 @@ class EstimatorMachine(RuleBasedStateMachine):
         )
         return estimator.partial_fit(X, y, **first)
 
-    @rule(kind=some.integers(0, 2), columns=some.sampled_from((4, 4, 3)), rows=some.integers(9, ROWS))
-    def partial_fit(self, kind: int, columns: int, rows: int) -> None:
-        name, X, y = self._data(kind, columns, rows)
-        refused = self._refuses(name, columns, incremental=True)
-        self._try(lambda: self._partial_fit(self.estimator, X, y), refused, (name, columns))
+    @rule(kind=kinds, columns=some.sampled_from((4, 4, 3)), rows=some.integers(9, ROWS))
+    def partial_fit(self, kind: int | None, columns: int, rows: int) -> None:
+        of, X, y = self._data(kind, columns, rows)
+        refused = self._refuses(*of, incremental=True)
+        self._try(lambda: self._partial_fit(self.estimator, X, y), refused, of)
 
     @precondition(lambda self: self.classifies and self.of)
     @rule(classes=some.sampled_from(([0, 1, 2, 3], ["a", "c"], [])))
@@ -304,8 +309,8 @@ class EstimatorMachine(RuleBasedStateMachine):
         pickle.dumps(estimator)
         estimator.coefs_[:], estimator.intercepts_[:] = good
 
-    @rule(bad=some.sampled_from(BAD), incremental=some.booleans(), kind=some.integers(0, 2))
-    def refused_settings(self, bad: dict[str, Any], incremental: bool, kind: int) -> None:
+    @rule(bad=some.sampled_from(BAD), incremental=some.booleans(), kind=kinds)
+    def refused_settings(self, bad: dict[str, Any], incremental: bool, kind: int | None) -> None:
         estimator = self.estimator
         _, X, y = self._data(kind, 4)
         good = {name: getattr(estimator, name) for name in bad}
@@ -315,8 +320,8 @@ class EstimatorMachine(RuleBasedStateMachine):
         assert _same(_state(estimator), before)
         estimator.set_params(**good)
 
-    @rule(kind=some.integers(0, 2))
-    def diverges(self, kind: int) -> None:
+    @rule(kind=kinds)
+    def diverges(self, kind: int | None) -> None:
         estimator, (_, X, y) = self.estimator, self._data(kind, 4)
         good = {name: getattr(estimator, name) for name in DIVERGES}
         before = _state(estimator.set_params(**DIVERGES))
@@ -325,19 +330,19 @@ class EstimatorMachine(RuleBasedStateMachine):
         assert _same(_state(estimator), before)
         estimator.set_params(**good)
 
-    @rule(call=some.sampled_from(WRONG_DATA), kind=some.integers(0, 2))
-    def refused_data(self, call: Callable[..., Any], kind: int) -> None:
+    @rule(call=some.sampled_from(WRONG_DATA), kind=kinds)
+    def refused_data(self, call: Callable[..., Any], kind: int | None) -> None:
         before = _state(self.estimator)
         with pytest.raises((ValueError, TypeError, AttributeError)):
-            call(self.estimator, *self._data(kind, 4)[1:])
+            call(self.estimator, *self._data(kind or 0, 4)[1:])
         assert _same(_state(self.estimator), before)
 
     @rule(
         callback=some.sampled_from((raise_at(0), raise_at(1), Planted("on_train_begin"), Planted("on_train_end"))),
-        kind=some.integers(0, 2),
+        kind=kinds,
         incremental=some.booleans(),
     )
-    def callback_raises(self, callback: Any, kind: int, incremental: bool) -> None:
+    def callback_raises(self, callback: Any, kind: int | None, incremental: bool) -> None:
         self._interrupted(kind, incremental, lambda call: self._planted(callback, call))
 
     def _planted(self, callback: Any, call: Callable[[], Any]) -> bool:
@@ -350,13 +355,13 @@ class EstimatorMachine(RuleBasedStateMachine):
             self.estimator.set_params(callbacks=None)
         return False
 
-    def _interrupted(self, kind: int, incremental: bool, strike: Callable[..., bool], again: bool = False) -> None:
+    def _interrupted(self, kind: int | None, incremental: bool, strike: Callable[..., bool], again: bool = False) -> None:
         """A fit is whole or undone; of a batch of `partial_fit`'s, some steps may stay.
 
         With `again` it is done once more, so that what comes next does not depend on when a strike came.
         """
-        name, X, y = self._data(kind, 4)
-        if self._refuses(name, 4, incremental):
+        of, X, y = self._data(kind, 4)
+        if self._refuses(*of, incremental):
             return
         estimator = self.estimator
         act = self._partial_fit if incremental else lambda m, X, y: m.fit(X, y)
@@ -371,28 +376,28 @@ class EstimatorMachine(RuleBasedStateMachine):
         if again:
             act(estimator, X, y)
         if again or done:
-            self.of = name, 4
+            self.of = of
 
-    @rule(kind=some.integers(0, 2), epoch=some.integers(0, 3))
-    def ctrl_c(self, kind: int, epoch: int) -> None:
+    @rule(kind=kinds, epoch=some.integers(0, 3))
+    def ctrl_c(self, kind: int | None, epoch: int) -> None:
         """What was reached stays, as from a fit of as many epochs."""
-        name, X, y = self._data(kind, 4)
-        if self._refuses(name, 4) or self.estimator.solver == "lbfgs":
+        of, X, y = self._data(kind, 4)
+        if self._refuses(*of) or self.estimator.solver == "lbfgs":
             return
         most = self.estimator.max_iter
         whole = copy.deepcopy(self.estimator).set_params(max_iter=min(epoch + 1, most)).fit(X, y)
         self.estimator.set_params(callbacks=raise_at(epoch, KeyboardInterrupt)).fit(X, y)
-        self.of = name, 4
+        self.of = of
         assert _same(_state(self.estimator.set_params(callbacks=None)), _state(whole.set_params(max_iter=most)))
 
     @precondition(lambda self: sys.gettrace() is None)
-    @rule(position=some.integers(0, 6000), kind=some.integers(0, 2), incremental=some.booleans())
-    def struck_at_a_bytecode(self, position: int, kind: int, incremental: bool) -> None:
+    @rule(position=some.integers(0, 6000), kind=kinds, incremental=some.booleans())
+    def struck_at_a_bytecode(self, position: int, kind: int | None, incremental: bool) -> None:
         self._interrupted(kind, incremental, lambda call: struck(call, position), again=True)
 
     @precondition(lambda self: hasattr(signal, "setitimer"))
-    @rule(after=some.floats(1e-5, 1e-2), kind=some.integers(0, 2), incremental=some.booleans())
-    def struck_by_a_signal(self, after: float, kind: int, incremental: bool) -> None:
+    @rule(after=some.floats(1e-5, 1e-2), kind=kinds, incremental=some.booleans())
+    def struck_by_a_signal(self, after: float, kind: int | None, incremental: bool) -> None:
         """Whose exception may leave NumPy's and scikit-learn's own settings as a block of theirs had set them."""
         numpys, sklearns = np.geterr(), sklearn.get_config()
 
