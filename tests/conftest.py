@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastmlp
+from fastmlp import threads
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job: tests that interrupt would never end
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -23,6 +26,16 @@ def dtype(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def all_share(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Every step is shared by as many threads as are allowed, however small it is."""
+    monkeypatch.setattr(threads, "STEP_WORK", 0)
+    monkeypatch.setattr(threads, "CALL_WORK", 0)
+    monkeypatch.setattr(threads, "THREAD_ROWS", 1)
+    yield
+    fastmlp.set_num_threads(None)
 
 
 @pytest.fixture

@@ -103,19 +103,14 @@ def test_rows_with_weights(path):
 
 @pytest.mark.skipif(INTERPRETED, reason="without compiled code there is one thread")
 @pytest.mark.parametrize("path", ["strips", "blocks", "groups"])
-def test_bits_do_not_depend_on_the_number_of_threads(path, monkeypatch):
-    for name, value in (("STEP_WORK", 0), ("CALL_WORK", 0), ("THREAD_ROWS", 1)):
-        monkeypatch.setattr(fastmlp.threads, name, value)
+def test_bits_do_not_depend_on_the_number_of_threads(path, all_share):
     p = path_problem(path)
     bits = set()
-    try:
-        for count in (1, 2, 3):
-            fastmlp.set_num_threads(count)
-            model = pair(p, dropout=0.2)[1]
-            losses = model.fit(p.X, p.y, 2, PATHS[path][2], lr=0.1, rng=1)["loss"]
-            bits.add((model.params.tobytes(), *losses))
-    finally:
-        fastmlp.set_num_threads(None)
+    for count in (1, 2, 3):
+        fastmlp.set_num_threads(count)
+        model = pair(p, dropout=0.2)[1]
+        losses = model.fit(p.X, p.y, 2, PATHS[path][2], lr=0.1, rng=1)["loss"]
+        bits.add((model.params.tobytes(), *losses))
     assert len(bits) == 1
 
 

@@ -171,14 +171,14 @@ LARGE = """
 import resource, sys
 import numpy as np, fastmlp
 
-rows, columns = 600_000, 2_000
+rows, columns = 200_000, 2_000
 X = np.memmap(sys.argv[1], np.uint8, "r", shape=(rows, columns))
 y = np.zeros(rows, np.int64)
 small, few = np.zeros((20_000, columns), np.uint8), y[:20_000]
 model = fastmlp.Model([columns, 2], loss="cross_entropy", dtype="float32", rng=0)
 model.fit(small, few, batch_size=1000, metrics="accuracy")  # compiled
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-most = int(status["VmData"].split()[0]) * 1024 + 400 * 2**20
+most = int(status["VmData"].split()[0]) * 1024 + 150 * 2**20
 resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 for shuffle in (False, True):
     history = model.fit(X, y, batch_size=1000, lr=0.1, shuffle=shuffle, metrics="accuracy", validation_split=0.2)
@@ -193,9 +193,9 @@ except MemoryError:
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of memory are Linux's")
 def test_a_file_larger_than_memory_trains(tmp_path: Path, python: Callable[..., str]) -> None:
-    """1.2 GB of zeros that take no place on the disk, 4.8 GB once converted, with 400 MB to do it in."""
+    """0.4 GB of zeros that take no place on the disk, 1.6 GB once converted, with 150 MB to do it in."""
     path = tmp_path / "X"
     with open(path, "wb") as file:
-        os.truncate(file.fileno(), 600_000 * 2_000)
+        os.truncate(file.fileno(), 200_000 * 2_000)
     code = LARGE.replace("sys.argv[1]", repr(str(path)))
     assert python(code).split("\n")[:3] == ["True [1.0]", "True [1.0]", "no room"]

@@ -99,9 +99,10 @@ def plans_that_are_wrong() -> None:
         for wrong in (0, by):
 
             def planted(name: str = name, part: int = part, by: int = wrong, end: bool = end) -> None:
-                def wrongly(space: Workspace, *args: Any) -> None:
-                    reserve(space, *args)
-                    space.layout.plan[part] += by
+                def wrongly(space: Workspace, *args: Any) -> Any:
+                    layout = reserve(space, *args)
+                    layout.plan[part] += by
+                    return layout
 
                 Workspace.reserve = wrongly  # type: ignore[method-assign]
                 with guard.guarded(rng, ("work", 0, end)):

@@ -26,16 +26,6 @@ NETS = {
 }
 
 
-@pytest.fixture
-def all_share(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Every step is shared by as many threads as are allowed, however small it is."""
-    monkeypatch.setattr(threads, "STEP_WORK", 0)
-    monkeypatch.setattr(threads, "CALL_WORK", 0)
-    monkeypatch.setattr(threads, "THREAD_ROWS", 1)
-    yield
-    fastmlp.set_num_threads(None)
-
-
 def _trained(net: str, count: int, dtype: str, optimizer: Any) -> tuple[fastmlp.Model, list[float]]:
     sizes, activation, loss, rows, batch = NETS[net]
     rng = np.random.default_rng(1)
