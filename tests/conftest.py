@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's backgro
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request: pytest.FixtureRequest) -> Any:
     return np.dtype(request.param)
+
+
+@pytest.fixture(autouse=True)
+def numpys_warnings() -> Iterator[None]:
+    """A test that leaves NumPy's warnings changed is named, not the one that it breaks."""
+    before = np.geterr()
+    yield
+    after = np.geterr()
+    np.seterr(**before)
+    assert after == before, "the test has left NumPy's warnings changed"
 
 
 @pytest.fixture

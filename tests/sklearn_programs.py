@@ -138,6 +138,8 @@ for _name, _X in {
     "sparse integers": "sparse.csr_matrix((X > 0).astype(int))",
     "sparse nan": "sparse.csr_matrix(np.where(X > 1, np.nan, X))",
     "masked": "np.ma.masked_array(X, X > 10)",
+    "huge": "X * 1e300",
+    "beyond float32": "(X * 1e30).astype('f4')",
     "tiny": "X * 1e-310",
     "constant": "X * 0",
 }.items():
@@ -502,7 +504,7 @@ DIFFERENCES: list[tuple[str, str, list[str]]] = [
     (
         "theirs warns of NumPy's overflow; the kernels compute without a word",
         "warnings ['ConvergenceWarning'] where theirs are ['ConvergenceWarning', 'RuntimeWarning']",
-        ["diverged", "diverged early"],
+        ["X huge", "X beyond float32", "diverged", "diverged early"],
     ),
     (
         "nothing counts in a batch without weight, and it is not an error in the middle of a fit",

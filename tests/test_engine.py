@@ -110,6 +110,7 @@ def test_a_failed_call_is_not_taken_for_prepared(monkeypatch: pytest.MonkeyPatch
     np.testing.assert_array_equal(model.params, other.params)
 
 
+@pytest.mark.slow
 def test_ten_thousand_calls_leave_nothing_behind() -> None:
     rng = np.random.default_rng(0)
     X, y, out = rng.standard_normal((20, 3)), rng.integers(0, 2, 20), np.empty((20, 1))

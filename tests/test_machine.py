@@ -1,50 +1,26 @@
-"""Any calls in any order: what a model must be after each of them, whatever came before.
-
-Some hundred calls here; ``FASTMLP_THOROUGH=<seconds>`` for as many as there is time for, drawn anew each time.
-"""
+"""Any calls in any order: what a model must be after each of them, whatever came before (how many: see `machines`)."""
 
 from __future__ import annotations
 
 import copy
-import os
 import pickle
 import signal
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
-import hypothesis
 import numpy as np
 import pytest
 import reference
-from hypothesis import Phase, settings
 from hypothesis import strategies as some
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
-from interrupts import Striker, Struck
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from machines import MARKS, ROWS, PlantedError, raise_at, run, seeds, signalled, struck
 
 import fastmlp
 from fastmlp import schedules
-from fastmlp.engine import threads
-from fastmlp.kernels.machine.interpreted import INTERPRETED
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore"),
-    pytest.mark.skipif(INTERPRETED, reason="takes minutes in plain Python"),
-]
+pytestmark = MARKS
 
-THOROUGH = float(os.environ.get("FASTMLP_THOROUGH") or 0)
-PROFILE = settings(
-    max_examples=50 if THOROUGH else 15,
-    stateful_step_count=40 if THOROUGH else 25,
-    deadline=None,
-    database=None,
-    derandomize=not THOROUGH,
-    suppress_health_check=list(hypothesis.HealthCheck),
-    phases=(Phase.generate, Phase.shrink),  # to explain a failure it would trace, as the strikes do
-)
-ROWS = 40
 OPTIMIZERS = (
     fastmlp.SGD(1e-3),
     fastmlp.SGD(1e-3, momentum=0.9, clip_norm=1.0),
@@ -56,52 +32,7 @@ OPTIMIZERS = (
     fastmlp.Nadam(1e-3, clip_value=1.0),
     fastmlp.Lion(1e-4),
 )
-seeds = some.integers(0, 1 << 30)
 optimizers = some.sampled_from(OPTIMIZERS)
-
-
-class PlantedError(Exception):
-    """Nobody else's."""
-
-
-def _raise_at(epoch: int) -> Callable[..., None]:
-    def callback(model: Any, logs: dict[str, Any]) -> None:
-        if logs["epoch"] == epoch:
-            raise PlantedError
-
-    return callback
-
-
-def _signalled(act: Callable[[], Any], after: float) -> None:
-    """Do it, unless a signal's handler raises in the middle of it.
-
-    What is raised in a hook of the garbage collector, of which hypothesis has one, is Python's to print and lose.
-    """
-    came = []
-
-    def strike(number: int, frame: Any) -> None:
-        came.append(number)
-        raise Struck
-
-    before = signal.signal(signal.SIGALRM, strike)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, after)
-        act()
-        while not came:
-            pass
-    except Struck:
-        pass
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def _struck(act: Callable[[], Any], position: int) -> None:
-    try:
-        with Striker(position):
-            act()
-    except Struck:
-        pass
 
 
 WRONG: tuple[Callable[[Any, np.ndarray, np.ndarray], Any], ...] = (
@@ -241,7 +172,7 @@ class ModelMachine(RuleBasedStateMachine):
         self.optimizer = adam = fastmlp.Adam(1e-3)
         other = copy.deepcopy(self.model)
         with pytest.raises(PlantedError):
-            self.model.fit(self.X, self.y, 4, 16, optimizer=adam, rng=seed, callbacks=_raise_at(epoch))
+            self.model.fit(self.X, self.y, 4, 16, optimizer=adam, rng=seed, callbacks=raise_at(epoch))
         other.fit(self.X, self.y, epoch + 1, 16, optimizer=adam, rng=seed)
         np.testing.assert_array_equal(self.model.params, other.params)
 
@@ -261,12 +192,12 @@ class ModelMachine(RuleBasedStateMachine):
     @precondition(lambda self: sys.gettrace() is None)
     @rule(position=some.integers(0, 2500), which=some.integers(0, 6), optimizer=optimizers)
     def struck_at_a_bytecode(self, position: int, which: int, optimizer: Any) -> None:
-        _struck(self._call(which, optimizer), position)
+        struck(self._call(which, optimizer), position)
 
     @precondition(lambda self: hasattr(signal, "setitimer"))
     @rule(after=some.floats(1e-6, 1e-3), which=some.integers(0, 6), optimizer=optimizers)
     def struck_by_a_signal(self, after: float, which: int, optimizer: Any) -> None:
-        _signalled(self._call(which, optimizer), after)
+        signalled(self._call(which, optimizer), after)
 
     @rule(call=some.sampled_from(WRONG))
     def refused(self, call: Callable[..., Any]) -> None:
@@ -340,14 +271,4 @@ NAMES = {"logistic": "sigmoid"}
 
 
 def test_any_calls_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "STEP_WORK", 0)  # every step is shared
-    monkeypatch.setattr(threads, "CALL_WORK", 0)
-    monkeypatch.setattr(threads, "THREAD_ROWS", 1)
-    started = time.monotonic()
-    try:
-        while True:
-            run_state_machine_as_test(ModelMachine, settings=PROFILE)
-            if time.monotonic() - started >= THOROUGH:
-                break
-    finally:
-        fastmlp.set_num_threads(None)
+    run(ModelMachine, monkeypatch)

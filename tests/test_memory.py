@@ -181,7 +181,6 @@ def test_trim_gives_back_what_is_kept(dtype: Any) -> None:
     np.testing.assert_array_equal(model.predict(X), twin.predict(X))
 
 
-@pytest.mark.small
 def test_a_model_that_is_gone_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = _data(30)
     Model([20, 150, 3], rng=0).step(X, y)

@@ -189,6 +189,7 @@ def test_no_columns_touch_nothing() -> None:
     np.testing.assert_array_equal(x, 1.0)
 
 
+@pytest.mark.slow  # compiles for that mode
 @pytest.mark.skipif(CHECKED or INTERPRETED, reason="this is that mode")
 def test_bounds_are_checked_on_request() -> None:
     names = "access_outside or part_narrows"

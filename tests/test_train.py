@@ -391,8 +391,7 @@ def test_training_allocates_nothing_an_epoch_or_a_batch(python):
     assert python(ALLOCATION, NUMBA_NRT_STATS="1") == "counted\n"
 
 
-# Which functions some work takes that were not there before it, be they compiled or read from the cache. A warm cache shows it
-# too.
+# Which functions some work takes that were not there before it, compiled or read from the cache: a warm one shows it too.
 FETCHED = """
 import numpy as np
 import fastmlp

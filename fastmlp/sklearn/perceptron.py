@@ -185,7 +185,6 @@ class Perceptron(Arguments):
                     job.optimizer = goal.optimizer(self._optimizer, self.alpha)
                 loss = self._epoch(job)
                 self.n_iter_ += 1
-                self.t_ += samples
                 self.loss_ = loss / goal.scale
                 self.loss_curve_.append(self.loss_)
                 if self.verbose:
@@ -194,17 +193,18 @@ class Perceptron(Arguments):
                 improved = self._follow(logs, look)
                 if improved and best is not None:
                     best[:] = model.params
-                stopping = self._call("on_epoch_end", logs)
-                self._optimizer.iteration_ends(self.t_)
+                self._optimizer.iteration_ends(self.t_ + samples)
+                stopping = False
                 if self._no_improvement_count > self.n_iter_no_change:
                     what = "Validation score" if self.early_stopping else "Training loss"
                     message = (
                         f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} consecutive epochs."
                     )
-                    if self._optimizer.trigger_stopping(message, self.verbose):
-                        break
-                    self._no_improvement_count = 0
-                if stopping:
+                    stopping = self._optimizer.trigger_stopping(message, self.verbose)
+                    if not stopping:
+                        self._no_improvement_count = 0
+                self.t_ += samples  # the last of the epoch's notes: by it an error tells whether all are there
+                if self._call("on_epoch_end", logs) or stopping:
                     break
                 if self.n_iter_ == self.max_iter and not incremental:
                     warnings.warn(
