@@ -20,6 +20,7 @@ import numpy as np
 
 import fastmlp
 from fastmlp.activations import ACTIVATIONS
+from fastmlp.kernels import tuning
 from fastmlp.losses import LOSSES
 
 # (sizes, activation, loss, rows, batch size): one for each path of a step
@@ -116,7 +117,7 @@ def main() -> None:
         fastmlp.set_num_threads(threads)
         with ExitStack() as stack:
             for name, least in (("STEP_WORK", 0), ("CALL_WORK", 0), ("THREAD_ROWS", 1)):  # every step is shared
-                stack.enter_context(mock.patch.object(sys.modules[fastmlp.set_num_threads.__module__], name, least))
+                stack.enter_context(mock.patch.object(tuning, name, least))
             for name, digest in cases():
                 if found.setdefault(name, digest) != digest:
                     differ += 1

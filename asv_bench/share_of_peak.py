@@ -15,9 +15,10 @@ import numpy as np
 from fastmlp import kernels
 from fastmlp.kernels.machine.jit import entry
 from fastmlp.kernels.machine.pointer import pointer
+from fastmlp.kernels.machine.target import VECTOR_BYTES
 from fastmlp.kernels.tiles.across import total
 from fastmlp.kernels.tiles.arithmetic import fma
-from fastmlp.kernels.tiles.tile import VECTOR_BYTES, splat
+from fastmlp.kernels.tiles.tile import splat
 
 TURNS = 15
 LANES = VECTOR_BYTES // 4

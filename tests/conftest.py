@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp.engine import threads
+from fastmlp.kernels import tuning
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job: tests that interrupt would never end
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -41,9 +41,9 @@ def rng() -> np.random.Generator:
 @pytest.fixture
 def all_share(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Every step is shared by as many threads as are allowed, however small it is."""
-    monkeypatch.setattr(threads, "STEP_WORK", 0)
-    monkeypatch.setattr(threads, "CALL_WORK", 0)
-    monkeypatch.setattr(threads, "THREAD_ROWS", 1)
+    monkeypatch.setattr(tuning, "STEP_WORK", 0)
+    monkeypatch.setattr(tuning, "CALL_WORK", 0)
+    monkeypatch.setattr(tuning, "THREAD_ROWS", 1)
     yield
     fastmlp.set_num_threads(None)
 

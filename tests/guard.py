@@ -32,8 +32,9 @@ import reference_update
 import fastmlp
 from fastmlp import kernels, schedules
 from fastmlp.activations import ACTIVATIONS
-from fastmlp.engine import engine, threads
+from fastmlp.engine import engine
 from fastmlp.engine.workspace import aligned
+from fastmlp.kernels import tuning
 from fastmlp.kernels.net.plan import SHUFFLED, Table, Task
 from fastmlp.kernels.net.train import TASK
 
@@ -169,8 +170,8 @@ def guarded(rng: np.random.Generator, plant: tuple[str, int, bool] | None = None
 
 def share_all() -> None:
     """From now on every step is shared by as many threads as are allowed, however small it is."""
-    threads.STEP_WORK = threads.CALL_WORK = 0
-    threads.THREAD_ROWS = 1
+    tuning.STEP_WORK = tuning.CALL_WORK = 0
+    tuning.THREAD_ROWS = 1
 
 
 # ---- random nets and calls -------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from interrupts import Striker, Struck
 
 import fastmlp
-from fastmlp.engine import threads
+from fastmlp.kernels import tuning
 from fastmlp.kernels.machine.interpreted import INTERPRETED
 
 MARKS = [
@@ -91,9 +91,9 @@ def struck(act: Callable[[], Any], position: int) -> bool:
 
 
 def run(machine: type[RuleBasedStateMachine], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "STEP_WORK", 0)  # every step is shared
-    monkeypatch.setattr(threads, "CALL_WORK", 0)
-    monkeypatch.setattr(threads, "THREAD_ROWS", 1)
+    monkeypatch.setattr(tuning, "STEP_WORK", 0)  # every step is shared
+    monkeypatch.setattr(tuning, "CALL_WORK", 0)
+    monkeypatch.setattr(tuning, "THREAD_ROWS", 1)
     started = time.monotonic()
     try:
         while True:

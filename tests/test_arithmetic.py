@@ -12,6 +12,7 @@ from numpy.testing import assert_array_equal
 from fastmlp.kernels.machine.interpreted import INTERPRETED, quiet
 from fastmlp.kernels.machine.jit import inlined
 from fastmlp.kernels.machine.pointer import pointer
+from fastmlp.kernels.machine.target import FMA
 from fastmlp.kernels.tiles.arithmetic import (
     copysign,
     exponent,
@@ -26,7 +27,7 @@ from fastmlp.kernels.tiles.arithmetic import (
     sqrt,
     where,
 )
-from fastmlp.kernels.tiles.tile import FMA, lanes, load, store
+from fastmlp.kernels.tiles.tile import lanes, load, store
 
 pytestmark = pytest.mark.small
 

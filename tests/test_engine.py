@@ -11,8 +11,9 @@ import pytest
 from numba.core.errors import TypingError
 
 from fastmlp import SGD, Adam, Model
-from fastmlp.engine import engine, threads, workspace
+from fastmlp.engine import engine, threads
 from fastmlp.engine.engine import Job
+from fastmlp.kernels import tuning
 from fastmlp.kernels.machine.interpreted import INTERPRETED
 
 NETS = {
@@ -75,9 +76,9 @@ def test_a_step_with_work_for_several_threads_has_them(monkeypatch: pytest.Monke
     monkeypatch.setattr(engine.kernels, "train", watched)
     want = [alone.step(X, y, lr=0.01) for _ in range(4)]
     assert not seen
-    monkeypatch.setattr(threads, "STEP_WORK", 0)
-    monkeypatch.setattr(threads, "CALL_WORK", 0)
-    monkeypatch.setattr(threads, "THREAD_ROWS", 1)
+    monkeypatch.setattr(tuning, "STEP_WORK", 0)
+    monkeypatch.setattr(tuning, "CALL_WORK", 0)
+    monkeypatch.setattr(tuning, "THREAD_ROWS", 1)
     try:
         got = []
         for count in (1, 2, 3, 1):  # the number may change between steps
@@ -160,7 +161,7 @@ def test_a_step_after_one_that_was_left_in_the_middle(monkeypatch: pytest.Monkey
     X, y = np.ones((20_000, 7)), np.ones((20_000, 2))
     for one in (model, other):
         one.step(X[:2], y[:2])
-    monkeypatch.setattr(workspace, "CALL_TURN", 0)
+    monkeypatch.setattr(tuning, "CALL_TURN", 0)
 
     def leave(done: int) -> None:
         raise KeyboardInterrupt

@@ -9,8 +9,9 @@ import pytest
 from fastmlp.kernels.machine.interpreted import INTERPRETED, quiet
 from fastmlp.kernels.machine.jit import inlined
 from fastmlp.kernels.machine.pointer import pointer
+from fastmlp.kernels.machine.target import FMA
 from fastmlp.kernels.tiles import math
-from fastmlp.kernels.tiles.tile import FMA, lanes, load, store
+from fastmlp.kernels.tiles.tile import lanes, load, store
 
 pytestmark = pytest.mark.small
 

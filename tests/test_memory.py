@@ -15,8 +15,10 @@ import pytest
 
 from fastmlp import SGD, Adam, Model
 from fastmlp.engine import workspace
-from fastmlp.engine.workspace import KEPT_BYTES, OWN_BYTES, SCRATCH
+from fastmlp.engine.workspace import SCRATCH
+from fastmlp.kernels import tuning
 from fastmlp.kernels.machine.interpreted import INTERPRETED
+from fastmlp.kernels.tuning import KEPT_BYTES, OWN_BYTES
 
 compiled = pytest.mark.skipif(INTERPRETED, reason="takes minutes in plain Python")
 THOROUGH = bool(os.environ.get("FASTMLP_THOROUGH"))
@@ -222,7 +224,7 @@ def test_copies_carry_no_scratch(optimizer: Any) -> None:
 @pytest.mark.small
 def test_what_is_kept_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert KEPT_BYTES == 1 << 27
-    monkeypatch.setattr(workspace, "KEPT_BYTES", 1 << 16)
+    monkeypatch.setattr(tuning, "KEPT_BYTES", 1 << 16)
     scratch = workspace.Scratch(np.dtype(float))
     buffers = [scratch.take(3000) for _ in range(5)]  # as many calls at once
     for buffer in buffers:

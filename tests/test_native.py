@@ -22,8 +22,8 @@ import os, signal, sys, threading, time
 import numpy as np
 import fastmlp
 from fastmlp.engine import threads
-threads.STEP_WORK = threads.CALL_WORK = 0
-threads.THREAD_ROWS = 1
+tuning.STEP_WORK = tuning.CALL_WORK = 0
+tuning.THREAD_ROWS = 1
 fastmlp.set_num_threads(3)
 X = np.ones((90, 20))
 """

@@ -16,7 +16,7 @@ import pytest
 import fastmlp
 from fastmlp import SGD, Adam, EarlyStopping, Model, metrics, schedules
 from fastmlp.activations import ACTIVATIONS
-from fastmlp.kernels.tiles.tile import X86
+from fastmlp.kernels.machine.target import X86
 
 X = np.random.default_rng(0).standard_normal((9, 3))
 Y = np.random.default_rng(1).standard_normal((9, 2))

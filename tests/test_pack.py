@@ -9,7 +9,7 @@ from fastmlp.kernels.layer.pack import pack, pack_transposed
 from fastmlp.kernels.machine.interpreted import INTERPRETED
 from fastmlp.kernels.machine.jit import inlined
 from fastmlp.kernels.machine.pointer import pointer
-from fastmlp.kernels.tiles.tile import VECTOR_BYTES
+from fastmlp.kernels.machine.target import VECTOR_BYTES
 
 pytestmark = pytest.mark.small
 

@@ -10,12 +10,12 @@ from numpy.testing import assert_array_equal
 
 from fastmlp.kernels.layer.pack import pack
 from fastmlp.kernels.layer.product import (
+    CLIP,
     COPIED_ROWS,
     DEEP,
     FAR,
     FAR_WEIGHTS,
     GATE,
-    RELU,
     SHALLOW,
     SIGMOID_SLOPE,
     START,
@@ -32,7 +32,7 @@ from fastmlp.kernels.layer.product import (
 from fastmlp.kernels.machine.interpreted import INTERPRETED
 from fastmlp.kernels.machine.jit import inlined
 from fastmlp.kernels.machine.pointer import CHECKED, pointer
-from fastmlp.kernels.tiles.tile import FMA, VECTOR_BYTES
+from fastmlp.kernels.machine.target import FMA, VECTOR_BYTES
 
 pytestmark = pytest.mark.small
 
@@ -45,10 +45,10 @@ MODES = {
     "plain": 0,
     "bias": BIAS,
     "add": ADD,
-    "relu": RELU,
+    "relu": CLIP,
     "gate": GATE,
-    "bias relu": BIAS + RELU,
-    "add relu": ADD + RELU,
+    "bias relu": BIAS + CLIP,
+    "add relu": ADD + CLIP,
     "bias gate": BIAS + GATE,
     "add gate": ADD + GATE,
     "tanh's slope": TANH_SLOPE,
@@ -127,7 +127,7 @@ def test_against_numpy(mode: int, dtype: Any, rng: np.random.Generator) -> None:
         first = start if mode & HELD else np.broadcast_to(bias, start.shape) if mode & START else np.zeros_like(start)
         want = x @ w + first
         terms = np.abs(x) @ np.abs(w) + np.abs(first)
-        if mode & RELU:
+        if mode & CLIP:
             want = np.maximum(want, 0)
         elif mode & GATE:
             want = np.where(gate > 0, want, 0)
@@ -152,7 +152,7 @@ def test_copied_panels(mode: int, dtype: Any, rng: np.random.Generator) -> None:
             assert_array_equal(got[part], _run(x[part], w, bias, gate[part], start[part], mode, layout))
 
 
-@pytest.mark.parametrize("mode", [0, BIAS, BIAS + RELU, GATE])
+@pytest.mark.parametrize("mode", [0, BIAS, BIAS + CLIP, GATE])
 def test_packed_weights(mode: int, dtype: Any, rng: np.random.Generator) -> None:
     """By panels, in parts of the depth, with rows near and far: the same bits as in place."""
     far = FAR // np.dtype(dtype).itemsize
@@ -198,12 +198,12 @@ def test_the_inner_loop_is_all_multiply_adds(python: Any) -> None:
         assert not re.search(rf"vmov\w*\s.*%{register}.*\(%rsp\)|vmov\w*\s.*\(%rsp\).*%{register}", body), body
 
 
-@pytest.mark.parametrize("mode", [0, BIAS, ADD + RELU, BIAS + GATE])
+@pytest.mark.parametrize("mode", [0, BIAS, ADD + CLIP, BIAS + GATE])
 def test_nothing_to_multiply(mode: int, dtype: Any, rng: np.random.Generator) -> None:
     for rows, depth, columns in ((0, 3, 4), (4, 3, 0), (5, 0, 20)):
         x, w, bias, gate, start = _operands(rows, depth, columns, dtype, rng)
         want = start if mode & HELD else np.broadcast_to(bias, start.shape) if mode & START else np.zeros_like(start)
-        if mode & RELU:
+        if mode & CLIP:
             want = np.maximum(want, 0)
         if mode & GATE:
             want = np.where(gate > 0, want, 0)
@@ -218,7 +218,7 @@ def test_nan_and_infinity_pass_relu(dtype: Any) -> None:
         w = np.ones((2, columns), dtype)
         x[0, 0], w[1, columns - 1] = np.nan, np.inf
         unused = np.zeros((rows, columns), dtype)
-        got = _run(x, w, unused[0], unused, unused, RELU)
+        got = _run(x, w, unused[0], unused, unused, CLIP)
         assert np.isnan(got[0]).all()
         assert (got[1:, -1] == np.inf).all()
         assert (got[1:, :-1] == 2).all()

@@ -11,11 +11,8 @@ import reference
 from reference import BOUND, error
 
 from fastmlp import SGD, Adam, Model
-from fastmlp.kernels.layer.update import Settings
-from fastmlp.kernels.machine.jit import inlined
-from fastmlp.kernels.machine.pointer import pointer
-from fastmlp.kernels.net.resident import WIDTH, lives_in_registers
-from fastmlp.kernels.net.train import network
+from fastmlp.kernels.net.plan import RESIDENT
+from fastmlp.kernels.tuning import RESIDENT_WIDTH
 
 pytestmark = pytest.mark.small
 
@@ -28,8 +25,8 @@ def test_training_equals_the_oracle(hidden: str, output: str, loss: str, decay: 
     """All widths; a batch of all lanes but one, of all, and several of a few rows with a remainder."""
     optimizer = SGD(0.1, weight_decay=decay)
     step = partial(reference.sgd_step, **reference.settings(optimizer))
-    for inputs in range(1, WIDTH + 1):
-        for units in range(1, WIDTH + 1):
+    for inputs in range(1, RESIDENT_WIDTH + 1):
+        for units in range(1, RESIDENT_WIDTH + 1):
             for rows, batch in ((7, None), (8, None), (7, 3)):
                 p = reference.problem([inputs, units, 1], [hidden, output], loss, rows, dtype=dtype)
                 model = Model.from_weights(*p[2:], dtype=dtype)
@@ -46,11 +43,6 @@ def test_nan_and_infinity_reach_the_loss(bad: float) -> None:
     X[1, 1] = bad
     history = Model([2, 2, 1], "tanh", "mse", rng=0).fit(X, y, 3, lr=0.1)
     assert not np.isfinite(history["loss"][-1])
-
-
-@inlined
-def _fits(plan: Any, hyper: Any, like: Any) -> bool:
-    return lives_in_registers(network(pointer(plan), pointer(like), pointer(like)), Settings(pointer(hyper)))
 
 
 @pytest.mark.parametrize(
@@ -74,6 +66,6 @@ def _fits(plan: Any, hyper: Any, like: Any) -> bool:
 def test_which_networks_fit(
     sizes: tuple[int, ...], names: tuple[str, ...], loss: str, optimizer: Any, rows: int, want: bool
 ) -> None:
-    model = Model(sizes, names, loss, rng=0)
+    model = Model(sizes, names, loss, "float32", rng=0)
     model.fit(np.ones((rows, sizes[0])), np.ones((rows, sizes[-1])), 1, optimizer=optimizer)
-    assert bool(_fits(model._engine._space.layout.plan, optimizer.hyper(), np.zeros(1, np.float32))) is want
+    assert (model._engine._space.layout.task.path == RESIDENT) is want

@@ -15,7 +15,7 @@ import pytest
 import reference
 
 from fastmlp import SGD, Adam, Model
-from fastmlp.engine import workspace
+from fastmlp.kernels import tuning
 from fastmlp.kernels.machine.interpreted import INTERPRETED
 
 compiled = pytest.mark.skipif(INTERPRETED, reason="takes minutes in plain Python")
@@ -145,7 +145,7 @@ def _folded(path: Path, shape: tuple[int, int], dtype: Any) -> np.ndarray:
 @pytest.fixture
 def in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """Predictions are not cut into calls that give signals their turn."""
-    monkeypatch.setattr(workspace, "CALL_TURN", 1 << 60)
+    monkeypatch.setattr(tuning, "CALL_TURN", 1 << 60)
 
 
 @compiled

@@ -14,7 +14,6 @@ from fastmlp.kernels.layer.update import Place, Settings, prepare
 from fastmlp.kernels.machine.interpreted import INTERPRETED
 from fastmlp.kernels.machine.jit import inlined
 from fastmlp.kernels.machine.pointer import pointer
-from fastmlp.kernels.net.plan import Task
 
 pytestmark = pytest.mark.small
 
@@ -24,24 +23,22 @@ BOUND = {"float64": 1e-12, "float32": 2e-5}
 
 
 @inlined
-def _run(task: Any, hyper: Any, x: Any, d: Any, w: Any, moments: Any, dw: Any, panels: Any, strip: Any, mode: int) -> None:
+def _run(code: int, hyper: Any, x: Any, d: Any, w: Any, moments: Any, dw: Any, panels: Any, strip: Any, mode: int) -> None:
     (rows, fan_in), fan_out = x.shape, d.shape[1]
-    given, settings = Task(pointer(task)), Settings(pointer(hyper))
-    prepare(given.optimizer, settings, 1, pointer(w))
+    settings = Settings(pointer(hyper))
+    prepare(code, settings, 1, pointer(w))
     pack(pointer(d), pointer(panels), rows, fan_out, rows)
     first = pointer(moments)
     place = Place(pointer(w), pointer(dw), first, first + w.size)
     shape = Shape(rows, fan_in, fan_out, 0, fan_in)
-    backward_strips(given, settings, pointer(x), pointer(panels), pointer(strip), place, shape, mode)
+    backward_strips(code, settings, pointer(x), pointer(panels), pointer(strip), place, shape, mode)
 
 
 def _strips(code: int, hyper: Any, x: Any, d: Any, w: Any, moments: Any, dw: Any, add: int, step: int) -> None:
     # Scratch is made here: in compiled code an array would be freed after its last use, whatever points into it.
     rows, fan_out = d.shape
     panels, strip = np.full(rows * (fan_out + 32), np.nan, x.dtype), np.full(16 * fan_out, np.nan, x.dtype)
-    task = np.zeros(Task.words, np.int64)
-    Task(task).optimizer = code
-    _run(task, hyper, x, d, w, moments, dw, panels, strip, (ADD if add else 0) + (UPDATE if step else 0))
+    _run(code, hyper, x, d, w, moments, dw, panels, strip, (ADD if add else 0) + (UPDATE if step else 0))
 
 
 @pytest.mark.parametrize("add", [0, 1])

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp.engine import engine, threads, workspace
+from fastmlp.engine import engine, threads
+from fastmlp.kernels import tuning
 from fastmlp.kernels.machine.interpreted import INTERPRETED
 from fastmlp.kernels.net import train as kernels
 
@@ -107,8 +108,8 @@ def test_threads_do_share(all_share: None, monkeypatch: pytest.MonkeyPatch) -> N
     model, _ = _trained("strips", 3, "float32", fastmlp.SGD(0.01))
     assert [shares for _, shares in seen] == [3]
     seen.clear()
-    monkeypatch.setattr(workspace, "CALL_TURN", 0)  # a call makes one step, and the next ones what takes so long
-    monkeypatch.setattr(engine, "CALL_SECONDS", 0)
+    monkeypatch.setattr(tuning, "CALL_TURN", 0)  # a call makes one step, and the next ones what takes so long
+    monkeypatch.setattr(tuning, "CALL_SECONDS", 0)
     other, _ = _trained("strips", 3, "float32", fastmlp.SGD(0.01))
     assert seen == [(1, 3)] * 8
     np.testing.assert_array_equal(other.params, model.params)
@@ -118,8 +119,8 @@ def test_threads_do_share(all_share: None, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("net", NETS)
 def test_a_call_may_end_behind_any_block(net: str, dtype: Any, all_share: None, monkeypatch: pytest.MonkeyPatch) -> None:
     if net == "groups":  # several blocks in each
-        monkeypatch.setattr(workspace, "BLOCK_BYTES", 0)
-        monkeypatch.setattr(workspace, "BLOCK_ROWS", 64)
+        monkeypatch.setattr(tuning, "BLOCK_BYTES", 0)
+        monkeypatch.setattr(tuning, "BLOCK_ROWS", 64)
     for optimizer in (fastmlp.Nadam(1e-3), fastmlp.SGD(0.05, **WHOLE)):
         model, losses = _trained(net, 1, str(dtype), optimizer)
         sizes, _, loss, rows, _ = NETS[net]
@@ -127,8 +128,8 @@ def test_a_call_may_end_behind_any_block(net: str, dtype: Any, all_share: None, 
         y = np.zeros(rows, int) if loss in ("bce", "cross_entropy") else np.zeros((rows, sizes[-1]))
         want = model.loss(X, y), model.gradient(X, y)[1], model.predict(X)
         with monkeypatch.context() as patch:
-            patch.setattr(workspace, "CALL_TURN", 0)
-            patch.setattr(engine, "CALL_SECONDS", 0)
+            patch.setattr(tuning, "CALL_TURN", 0)
+            patch.setattr(tuning, "CALL_SECONDS", 0)
             for count in (1, 2, 3):
                 other, others = _trained(net, count, str(dtype), optimizer)
                 np.testing.assert_array_equal(other.params, model.params)
@@ -151,13 +152,13 @@ def test_a_step_that_is_left_in_the_middle_has_not_been(
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((rows, sizes[0])), rng.standard_normal((rows, sizes[-1]))
     fastmlp.set_num_threads(count)
-    monkeypatch.setattr(workspace, "BLOCK_BYTES", 0)
-    monkeypatch.setattr(workspace, "BLOCK_ROWS", 64 if net == "groups" else 256)
+    monkeypatch.setattr(tuning, "BLOCK_BYTES", 0)
+    monkeypatch.setattr(tuning, "BLOCK_ROWS", 64 if net == "groups" else 256)
     models = [fastmlp.Model(sizes, "gelu", rng=0) for _ in range(2)]
     for model in models:
         model.fit(X, y, 2, optimizer=fastmlp.Nadam(1e-3))
-    monkeypatch.setattr(workspace, "CALL_TURN", 0)
-    monkeypatch.setattr(engine, "CALL_SECONDS", 0)
+    monkeypatch.setattr(tuning, "CALL_TURN", 0)
+    monkeypatch.setattr(tuning, "CALL_SECONDS", 0)
     calls = []
 
     def leave(done: int) -> None:

@@ -9,10 +9,11 @@ from fastmlp import Adam, Model
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.engine import workspace
 from fastmlp.engine.workspace import Scratch, Workspace, aligned
+from fastmlp.kernels import tuning
 from fastmlp.kernels.layer.activation import GELU, IDENTITY, RELU, SOFTMAX, TANH
 from fastmlp.kernels.layer.loss import CROSS_ENTROPY, MSE
-from fastmlp.kernels.net.gradient import GROUPED_ROWS, GROUPS
-from fastmlp.kernels.net.step import CHUNK
+from fastmlp.kernels.net.plan import BLOCKS, NARROW
+from fastmlp.kernels.tuning import CHUNK_ROWS, GROUPED_ROWS, GROUPS
 
 PARTS = ("x_at", "y_at", "weighing_at", "gradient_at", "sums_at", "outputs_at", "spare_at", "strip_at")
 
@@ -33,7 +34,7 @@ def test_aligned(dtype: Any) -> None:
 def test_parts_never_overlap(sizes: tuple[int, ...], narrow: bool, dtype: Any) -> None:
     space = Workspace(sizes, (GELU, TANH, IDENTITY), MSE, dtype)
     for rows, threads in ((1, 1), (100, 1), (50, 3), (2000, 2)):
-        space.reserve(rows, narrow, threads)
+        space.reserve(rows, NARROW if narrow else BLOCKS, threads)
         table = space.layout.table
         starts = [getattr(table, part) for part in PARTS]
         for layer in space.layers:
@@ -54,10 +55,10 @@ def test_groups_of_rows_have_room(sizes: tuple[int, ...], dtype: Any) -> None:
     space = Workspace(sizes, (GELU, TANH, IDENTITY)[-len(sizes) + 1 :], MSE, dtype)
     space.reserve(5000)  # by blocks, as for a prediction of so many rows before
     for rows, threads in ((1023, 1), (1024, 1), (5000, 1), (5632, 3), (9000, 7), (5120, 7)):
-        space.reserve(rows, threads=threads)
-        group = -(-rows // (GROUPS * CHUNK)) * CHUNK
+        space.reserve(rows, space.router.step(rows).path, threads)
+        group = -(-rows // (GROUPS * CHUNK_ROWS)) * CHUNK_ROWS
         assert space.layout.capacity >= threads * min(group, space.layout.table.block) or rows < GROUPED_ROWS
-        assert space.layout.partials * CHUNK >= rows or rows < GROUPED_ROWS
+        assert space.layout.partials * CHUNK_ROWS >= rows or rows < GROUPED_ROWS
     start, parts = space.layout.table.groups_at, {getattr(space.layout.table, part) for part in PARTS}
     assert min(part for part in parts if part > start) - start >= GROUPS * space.padded
 
@@ -76,7 +77,7 @@ def test_it_grows_and_never_shrinks() -> None:
 
 @pytest.mark.small
 def test_what_is_lent_is_lent_again_and_not_too_much_is_kept(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workspace, "KEPT_BYTES", 1000 * dtype.itemsize)
+    monkeypatch.setattr(tuning, "KEPT_BYTES", 1000 * dtype.itemsize)
     scratch = Scratch(dtype)
     small, other, large = scratch.take(300), scratch.take(600), scratch.take(5000)
     assert len({one.ctypes.data for one in (small, other, large)}) == 3

@@ -15,20 +15,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp.engine import threads, workspace
+from fastmlp.engine import threads
+from fastmlp.engine.route import Route
 from fastmlp.engine.turn import Turn
 from fastmlp.engine.workspace import Workspace, aligned
+from fastmlp.kernels import tuning
 from fastmlp.kernels.layer.loss import takes_labels
 from fastmlp.kernels.layer.update import Settings
 from fastmlp.kernels.net import train as kernels
 from fastmlp.kernels.net.parallel import BARRIER
-from fastmlp.kernels.net.plan import AS_THEY_LIE, GIVEN, SHUFFLED, Progress
+from fastmlp.kernels.net.plan import AS_THEY_LIE, BLOCKS, GIVEN, GROUPS, SHUFFLED, Progress, Task
 from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import SGD
 
-# After the first compiled call of a training (workspace.CALL_TURN) the next ones take about CALL_SECONDS: signals and printing
-# get their turn in between. A step's own overhead, and each parameter's update from memory, count as so many multiply-adds.
-CALL_SECONDS, STEP_COST, UPDATE_COST = 0.1, 5000, 64
 NO_ORDER, NO_RATES = np.zeros(1, np.int64), np.zeros(1)
 
 
@@ -183,7 +182,7 @@ class Engine:
                     losses = np.zeros(1)
                     self._train(job, losses, lambda done: None)
                     return losses.item()
-                self._prepare_training(job, 1, self._narrow(job), 1)
+                self._prepare_training(job, 1, self._route(job), 1)
                 layout, memory = self._space.layout, self._memory
                 self._ready = ready = wanted, layout.plan, layout.own, layout.size, memory.moments, memory.state
             _, plan, own, size, moments, state = ready
@@ -198,9 +197,9 @@ class Engine:
     def _train(self, job: Job, losses: np.ndarray, look: Callable[[int], None]) -> None:
         space, epochs = self._space, len(losses)
         work, steps = 3 * job.batch * space.parameters, epochs * -(-len(job.X) // job.batch)
-        narrow = self._narrow(job)
-        shares = 1 if narrow else threads.share(job.batch, work, steps)
-        self._prepare_training(job, epochs, narrow, shares)
+        route = self._route(job)
+        shares = threads.share(job.batch, work, steps) if route.path in (GROUPS, BLOCKS) else 1
+        self._prepare_training(job, epochs, route, shares)
         layout, memory = space.layout, self._memory
         state, progress = memory.state, memory.progress
         progress.cursor = progress.epoch = progress.tick = progress.within = 0
@@ -211,8 +210,7 @@ class Engine:
         rates = NO_RATES if job.rates is None else job.rates
         buffer = self._scratch.take(layout.size) if layout.own is None else layout.own
         data = layout.plan, self._hyper, self._store, memory.moments, buffer, job.X, job.y, order, state, losses, rates
-        parts = shares * space.blocks(job.batch, narrow)
-        count = workspace.CALL_TURN * parts // (work + STEP_COST + UPDATE_COST * space.parameters) + 1
+        count = tuning.CALL_TURN * shares * route.parts // (work + tuning.STEP_COST + tuning.UPDATE_COST * space.parameters) + 1
         started = 0.0  # so the first two calls are as long: of the smallest nets' fits, a look at the clock would be 1 %
         while True:
             if not kernels.train(*data, count, shares):
@@ -223,7 +221,7 @@ class Engine:
                 break
             before, started = started, monotonic()
             if before:
-                count = int(count * min(CALL_SECONDS / (started - before + 1e-6), 8)) + 1
+                count = int(count * min(tuning.CALL_SECONDS / (started - before + 1e-6), 8)) + 1
         job.seed = progress.random
         if layout.own is None:
             self._scratch.give(buffer)
@@ -287,7 +285,11 @@ class Engine:
         if flat.shape != self.params.shape or (inputs and dx.shape != X.shape):
             raise ValueError(f"flat {flat.shape} and dx {dx.shape} do not fit {self.params.size} parameters and X {X.shape}")
         with self._turn:
-            self._prepare(code, len(X), y.shape[1], weighted)
+            route = self._space.router.step(len(X))
+            self._prepare(code, len(X), y.shape[1], weighted, route.path)
+            task = self._space.layout.task
+            task.batch = len(X)
+            self._cut(task, route, 0)
             settings = Settings(self._hyper)
             if settings.gain != 1:
                 self._hyper_of = None
@@ -296,7 +298,7 @@ class Engine:
             work = self._scratch.take(layout.size) if layout.own is None else layout.own
             given = layout.plan, self._hyper, self.params, work, X, y, state, flat, dx, int(inputs)
             work_of_all = 3 * len(X) * self._space.parameters
-            progress.within, count = 0, workspace.CALL_TURN * self._space.blocks(len(X)) // work_of_all + 1
+            progress.within, count = 0, tuning.CALL_TURN * route.parts // work_of_all + 1
             loss = kernels.evaluate_gradient(*given, count)
             while progress.within:
                 loss = kernels.evaluate_gradient(*given, count)
@@ -346,16 +348,13 @@ class Engine:
                 f"X {X.shape} and y {y.shape} do not fit a network of sizes {sizes}, whose loss takes {targets} numbers a row"
             )
 
-    def _narrow(self, job: Job) -> bool:
-        plain = not job.weighted and job.optimizer.gain == 1 and not self._space.drops
-        return plain and self._space.narrow(job.batch, job.code)
+    def _route(self, job: Job) -> Route:
+        return self._space.router.training(job.batch, job.code, job.optimizer, job.weighted, job.rates is not None)
 
-    def _prepare(
-        self, code: int, rows: int, targets: int, weighted: bool = False, narrow: bool = False, shares: int = 1
-    ) -> None:
+    def _prepare(self, code: int, rows: int, targets: int, weighted: bool = False, path: int = BLOCKS, shares: int = 1) -> None:
         """Make room for a call, and tell the plan what it is about."""
         self._ready = None
-        layout = self._space.reserve(rows, narrow, shares)
+        layout = self._space.reserve(rows, path, shares)
         task = layout.task
         task.loss, task.targets, task.weighted = code, targets, weighted
         if len(self._hyper) < self._space.settings + layout.partials:
@@ -364,18 +363,26 @@ class Engine:
             self._hyper_of = None
             self._hyper = hyper
 
-    def _prepare_training(self, job: Job, epochs: int, narrow: bool, shares: int) -> None:
+    def _prepare_training(self, job: Job, epochs: int, route: Route, shares: int) -> None:
         if type(job.optimizer) is not self._memory.kind:  # the memory of the kind before must outlive what is refused
             self._admit(job.X, job.y, job.code, job.weighted)
-        self._prepare(job.code, job.batch, job.y.shape[1], job.weighted, narrow, shares)
+        self._prepare(job.code, job.batch, job.y.shape[1], job.weighted, route.path, shares)
         self._prepare_optimizer(job.optimizer)
         task = self._space.layout.task
         task.samples, task.batch, task.epochs = len(job.X), job.batch, epochs
         task.order = AS_THEY_LIE if job.order is None else SHUFFLED if job.shuffle else GIVEN
-        task.narrow, task.rated = narrow, job.rates is not None
+        task.rated = job.rates is not None
+        self._cut(task, route, len(job.X) % job.batch)
         task.seed = job.dropout | 1 if self._space.drops else 0
         if job.rates is not None:
             self._hyper_of = None  # its rate will be overwritten
+
+    def _cut(self, task: Task, route: Route, rest: int) -> None:
+        """Tell the kernels how steps over a whole batch are cut, and over the `rest` of an epoch's rows."""
+        task.path, task.block, task.copied = route.path, route.block, route.copied
+        if rest:
+            route = self._space.router.step(rest)
+        task.rest_path, task.rest_block, task.rest_copied = route.path, route.block, route.copied
 
     def _prepare_optimizer(self, optimizer: Optimizer) -> None:
         """The optimiser's settings and memory; its memory stays while its kind does."""

@@ -6,15 +6,8 @@ from contextvars import ContextVar
 
 from fastmlp import validation
 from fastmlp.engine.cores import threads_from_environment, usable_cores
+from fastmlp.kernels import tuning
 from fastmlp.kernels.machine.interpreted import INTERPRETED
-
-# Multiply-adds in a step below which a second thread does not pay: some 20 us of work against four meetings and colder caches.
-STEP_WORK = 2_000_000
-# The same for a whole call of such steps: late helpers hold up each meeting (nine steps of 64-100-10 took 415 us on two
-# threads, 315 on one). Or of steps so large that one alone is worth it (4-32-16-4: 203, not 310 us).
-CALL_WORK, LARGE_STEP = 500_000_000, 12_000_000
-# Rows of a batch that a thread should have, for its products to be tall.
-THREAD_ROWS = 64
 
 _chosen: int | None = None
 _limit: ContextVar[int | None] = ContextVar("limit", default=None)
@@ -72,11 +65,13 @@ def pays(rows: int, work: int, calls: int) -> bool:
     """Whether `calls` steps of `work` multiply-adds over `rows` rows each are worth a second thread."""
     if INTERPRETED:  # plain Python has no barrier to meet at
         return False
-    return rows >= 2 * THREAD_ROWS and (work >= LARGE_STEP or (work >= STEP_WORK and work * calls >= CALL_WORK))
+    return rows >= 2 * tuning.THREAD_ROWS and (
+        work >= tuning.LARGE_STEP or (work >= tuning.STEP_WORK and work * calls >= tuning.CALL_WORK)
+    )
 
 
 def share(rows: int, work: int, calls: int) -> int:
     """How many threads pay for `calls` steps of `work` multiply-adds over `rows` rows each."""
     if not pays(rows, work, calls):
         return 1
-    return max(min(get_num_threads(), rows // THREAD_ROWS), 1)
+    return max(min(get_num_threads(), rows // tuning.THREAD_ROWS), 1)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from fastmlp.kernels.layer.activation import IDENTITY, RELU, SIGMOID, TANH, activate, multiply_derivative, needs_input
 from fastmlp.kernels.layer.product import (
+    CLIP,
     GATE,
     MIDDLE,
     SIGMOID_SLOPE,
@@ -19,22 +20,17 @@ from fastmlp.kernels.layer.product import (
     packed_product,
     product,
 )
-from fastmlp.kernels.layer.product import RELU as CLIP
 from fastmlp.kernels.machine.jit import Float, Int, Pointer, inlined, kernel
 from fastmlp.kernels.machine.pointer import nothing
 from fastmlp.kernels.tiles.across import sum_lanes, sum_rows, total, transposed
 from fastmlp.kernels.tiles.arithmetic import fma
 from fastmlp.kernels.tiles.tile import lanes, load, load_square, outer_add, splat, store
-
-# Activations other than relu take a second pass over rows that are still in the second-level cache: 2 to 5 % slower than in
-# the tile, and a fraction of the code. About CHUNK numbers are made, by tall products, before they are passed over again;
-# at least so many rows that reading the weights anew for each chunk does not count.
-CHUNK, CHUNK_TILES = 32768, 10
+from fastmlp.kernels.tuning import PASS_NUMBERS, PASS_TILES
 
 
 @inlined
 def _chunk_rows(rows: int, columns: int) -> int:
-    return rows if rows * columns <= CHUNK else max(CHUNK // columns // TALL, CHUNK_TILES) * TALL
+    return rows if rows * columns <= PASS_NUMBERS else max(PASS_NUMBERS // columns // TALL, PASS_TILES) * TALL
 
 
 class Shape(NamedTuple):

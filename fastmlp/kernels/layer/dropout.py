@@ -13,11 +13,11 @@ from numba import types
 
 from fastmlp.kernels.machine.interpreted import intrinsic
 from fastmlp.kernels.machine.jit import Int, Pointer, kernel
-from fastmlp.kernels.net.epoch import mixed
+from fastmlp.kernels.machine.random import mixed
 from fastmlp.kernels.tiles.arithmetic import where
 from fastmlp.kernels.tiles.tile import INT32, MaskType, lanes, load, pack, store
 
-WHOLE = 1 << 32  # rates are stored as so many parts of this
+RATE_UNITS = 1 << 32  # rates are stored as so many parts of this
 # Steps of the 32-bit hash "lowbias32" (C. Wellons, Prospecting for hash functions, 2018): shifts, multipliers in between.
 SHIFTS, FACTORS = (16, 15, 16), (0x7FEB352D, 0x846CA68B)
 
@@ -34,7 +34,7 @@ def hashed(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
 
 @intrinsic
 def kept(typingctx: Any, tile: Any, key: Any, index: Any, rate: Any) -> Any:
-    """A mask of the numbers of a tile of one register that stay: all but `rate` parts of WHOLE, by `key` and their places.
+    """A mask of the numbers of a tile of one register that stay: all but `rate` parts of RATE_UNITS, by `key` and their places.
 
     Their places are `index` and on, a multiple of the lanes.
     """
@@ -66,9 +66,9 @@ def layer_key(like: Pointer, seed: Int, step: Int, layer: Int) -> Int:
 def dropout(x: Pointer, out: Pointer, key: Int, rate: Int, first: Int, rows: Int, columns: Int) -> None:
     """out = x / (1 - rate) where a number stays, else 0, for rows from `first` on; x, out (rows, columns), out may be x.
 
-    `rate` counts parts of WHOLE; `first` times `columns` is a multiple of the lanes.
+    `rate` counts parts of RATE_UNITS; `first` times `columns` is a multiple of the lanes.
     """
-    scale = WHOLE / (WHOLE - rate)
+    scale = RATE_UNITS / (RATE_UNITS - rate)
     start = first * columns
     count = rows * columns
     for i in range(0, count, lanes(x)):

@@ -14,10 +14,12 @@ from fastmlp.kernels.layer.activation import row_maximum, spoil, store_powers
 from fastmlp.kernels.layer.custom import CUSTOM, call_loss
 from fastmlp.kernels.machine.jit import Double, Int, Integers, Pointer, inlined, kernel
 from fastmlp.kernels.machine.pointer import local
+from fastmlp.kernels.machine.target import VECTOR_BYTES
 from fastmlp.kernels.tiles.across import largest, total, transposed
 from fastmlp.kernels.tiles.arithmetic import fabs, first_columns, fma, horner, maximum, minimum, where
 from fastmlp.kernels.tiles.math import exp, log, log_normal, sigmoid
-from fastmlp.kernels.tiles.tile import VECTOR_BYTES, lanes, load, load_square, splat, store
+from fastmlp.kernels.tiles.tile import lanes, load, load_square, splat, store
+from fastmlp.kernels.tuning import LOSS_RUN
 
 Tile = Any
 
@@ -26,9 +28,6 @@ CLIPPED_BCE, CLIPPED_CROSS_ENTROPY = -1, -2  # scikit-learn's
 EPSILON_32, EPSILON_64 = (2.0**-23,), (2.0**-52,)
 INFINITY, NAN = float("inf"), float("nan")
 
-# Numbers are summed in the kernel's dtype over this many registers, and in float64 beyond: a float32 sum of 10,000 rows
-# would lose four of its seven digits' last.
-RUN = 64
 SQUARES = 2 * VECTOR_BYTES * VECTOR_BYTES // 4  # bytes: two registers by as many as a register has lanes
 
 
@@ -62,9 +61,9 @@ def _elementwise(name: str, value: Callable[[Tile, Tile], Tile], slope: Callable
     def loss(p: Pointer, y: Pointer, d: Pointer, count: Int, scale: Double) -> Double:
         step = lanes(p)
         result = 0.0
-        for start in range(0, count, RUN * step):
+        for start in range(0, count, LOSS_RUN * step):
             sums = splat(p, 0.0, 1, 1)
-            for i in range(start, min(start + RUN * step, count), step):
+            for i in range(start, min(start + LOSS_RUN * step, count), step):
                 left = count - i
                 a = load(p + i, 0, 1, 1, None)
                 b = load(y + i, 0, 1, 1, left)
@@ -131,8 +130,8 @@ def bce(z: Pointer, y: Pointer, d: Pointer, count: Int, scale: Double) -> Double
     """
     step = lanes(z)
     result = 0.0
-    for start in range(0, count, RUN * step):
-        stop = min(start + RUN * step, count)
+    for start in range(0, count, LOSS_RUN * step):
+        stop = min(start + LOSS_RUN * step, count)
         sums = splat(z, 0.0, 1, 1)
         soft = splat(z, 0.0, 1, 1)
         for i in range(start, stop, step):
@@ -212,9 +211,9 @@ def cross_entropy_columns(
     step = lanes(z)
     square = local(z, SQUARES)
     result = 0.0
-    for start in range(0, rows, RUN * step):
+    for start in range(0, rows, LOSS_RUN * step):
         sums = splat(z, 0.0, 1, 1)
-        for i in range(start, min(start + RUN * step, rows), step):
+        for i in range(start, min(start + LOSS_RUN * step, rows), step):
             for j in range(0, columns, step):
                 store(transposed(load_square(z + (i * columns + j), columns, columns - j)), square + j * step, step, None)
             high = load(square, 0, 1, 1, None)

@@ -2,46 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fastmlp.kernels.machine.jit import Int, Pointer, inlined, kernel
 from fastmlp.kernels.machine.pointer import local
+from fastmlp.kernels.machine.target import TILE_ROWS, VECTOR_BYTES
 from fastmlp.kernels.tiles.arithmetic import fma, maximum, where
-from fastmlp.kernels.tiles.tile import (
-    ROWS,
-    VECTOR_BYTES,
-    advance,
-    broadcast_rows,
-    lanes,
-    load,
-    outer_add,
-    row_groups,
-    splat,
-    store,
-)
+from fastmlp.kernels.tiles.tile import advance, broadcast_rows, lanes, load, outer_add, row_groups, splat, store
+from fastmlp.kernels.tuning import COPIED_ROWS, FAR_ROWS, FAR_WEIGHTS, MIDDLE_ROWS, PACKED_COLUMNS, PACKED_DEPTH, PANEL_BYTES
 
 # What a product does beside multiplying.
-START, RELU, GATE, TANH_SLOPE, SIGMOID_SLOPE = 1, 2, 4, 8, 16
+START, CLIP, GATE, TANH_SLOPE, SIGMOID_SLOPE = 1, 2, 4, 8, 16
 
-TALL, MIDDLE = ROWS, 4
+TALL, MIDDLE = TILE_ROWS, MIDDLE_ROWS
 HALF = TALL * 2 // 3  # of a single register's width MIDDLE rows are too few chains to hide a multiply-add's latency
 
-# Of w with rows at least so far apart, `product` copies each panel to the stack first, 32 KB of a first-level cache, from so
-# many rows of x on: read in place they share few of the caches' sets ((256, 1024, 2048): 87 against 71 % of the peak). Nearer
-# rows are best left in place ((128, 784, 256): 96 against 92 %). Not on Windows: there a stack must be touched page by page.
-FAR_WEIGHTS = 4096  # bytes
-COPIED_ROWS = 1 << 62 if sys.platform == "win32" else 96
-PANEL = 32768  # bytes
-SHALLOW = PANEL // (2 * VECTOR_BYTES)  # rows of w in it
+SHALLOW = PANEL_BYTES // (2 * VECTOR_BYTES)  # rows of w in a panel that is copied
 
-# What `packed_product` goes through at a time: x's rows, DEEP deep, and sums SPAN wide stay in the second-level cache.
-DEEP = 512
-SPAN = 256
-# Rows of x at multiples of so many bytes meet in few sets of the caches, and are copied nearer to one another.
-FAR = 2048
-NEAR = DEEP + VECTOR_BYTES // 4  # numbers
+NEAR = PACKED_DEPTH + VECTOR_BYTES // 4  # numbers
 
 
 class Strided(NamedTuple):
@@ -60,7 +39,7 @@ class Rows(NamedTuple):
 
 
 class Finish(NamedTuple):
-    """What a product does beside multiplying: `mode`, a sum of START and one of RELU, GATE, TANH_SLOPE and SIGMOID_SLOPE.
+    """What a product does beside multiplying: `mode`, a sum of START and one of CLIP, GATE, TANH_SLOPE and SIGMOID_SLOPE.
 
     ``start`` is read for START, ``gate`` for the last three, laid out as the output is.
     """
@@ -118,7 +97,7 @@ def _tile_product(rows: int, vectors: int, masked: bool) -> Callable[..., Any]:
                 acc = outer_add(acc, groups, x.row, wp, valid)
                 groups = advance(groups, x.step)
                 wp = wp + w.row
-            if mode & RELU:
+            if mode & CLIP:
                 acc = maximum(acc, 0.0)
             elif mode & GATE:
                 acc = where(load(gate, out.row, rows, vectors, valid) > 0.0, acc, 0.0)
@@ -199,7 +178,7 @@ def panel(x: Strided, w: Rows, finish: Finish, out: Rows, extent: Extent) -> Non
 def product(x: Strided, w: Rows, finish: Finish, out: Rows, extent: Extent) -> None:
     """out[i, j] = finish(start[i, j] + sum over p of x[i, p] * w[p, j]), for i < rows, p < depth, j < columns.
 
-    ``finish.start`` is a bias, with rows of the stride 0, or what out holds; without START it counts as 0. RELU takes max(.,
+    ``finish.start`` is a bias, with rows of the stride 0, or what out holds; without START it counts as 0. CLIP takes max(.,
     0), NaN kept; GATE keeps where gate[i, j] > 0; TANH_SLOPE and SIGMOID_SLOPE multiply by 1 - gate[i, j]**2, and by gate[i,
     j] * (1 - gate[i, j]). Each element is one chain of fused multiply-adds in the order of p, whatever the tile.
     """
@@ -232,7 +211,7 @@ def product(x: Strided, w: Rows, finish: Finish, out: Rows, extent: Extent) -> N
                 panel(xi, Rows(w.at + j, w.row), right(end, j), Rows(oi + j, out.row), Extent(here, depth, columns - j))
                 j += wide
         return
-    scratch = local(x.at, PANEL)
+    scratch = local(x.at, PANEL_BYTES)
     start, mode = finish.start, finish.mode
     for k in range(0, depth, SHALLOW):
         deep = min(SHALLOW, depth - k)
@@ -260,11 +239,11 @@ def packed_product(x: Rows, w: Rows, finish: Finish, out: Rows, spare: Pointer, 
     half = lanes(x.at)
     wide = 2 * half
     rows, depth, columns = extent.rows, extent.depth, extent.columns
-    parts = -(-depth // DEEP)
+    parts = -(-depth // PACKED_DEPTH)
     deep = -(-depth // (parts * half)) * half  # of about equal size: a short last one would be slow
     xs, x_row, step_x = x.at, x.row, deep
     sums = spare + parts * rows * NEAR
-    if x_row * VECTOR_BYTES % (FAR * half) == 0 and rows > TALL and columns >= 4 * wide:
+    if x_row * VECTOR_BYTES % (FAR_ROWS * half) == 0 and rows > TALL and columns >= 4 * wide:
         step_x = rows * NEAR
         for i in range(rows):
             for k in range(0, depth, deep):
@@ -272,8 +251,8 @@ def packed_product(x: Rows, w: Rows, finish: Finish, out: Rows, spare: Pointer, 
                 for p in range(0, min(deep, depth - k), wide):
                     store(load(x.at + (i * x_row + k + p), 0, 1, 2, depth - k - p), to + p, 0, None)
         xs, x_row = spare, NEAR
-    for first in range(0, columns, SPAN):
-        stop = min(first + SPAN, columns)
+    for first in range(0, columns, PACKED_COLUMNS):
+        stop = min(first + PACKED_COLUMNS, columns)
         for k in range(0, depth, deep):
             here = min(deep, depth - k)
             xk = Strided(xs + k // deep * step_x, x_row, 1)
@@ -291,4 +270,4 @@ def packed_product(x: Rows, w: Rows, finish: Finish, out: Rows, spare: Pointer, 
 
 def spare_room(rows: int, depth: int) -> int:
     """How many numbers `spare` must hold."""
-    return (-(-depth // DEEP) * NEAR + SPAN) * rows
+    return (-(-depth // PACKED_DEPTH) * NEAR + PACKED_COLUMNS) * rows

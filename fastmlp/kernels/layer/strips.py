@@ -11,16 +11,16 @@ from fastmlp.kernels.layer.product import START, TALL, Extent, Finish, Rows, Str
 from fastmlp.kernels.layer.update import Place, Settings, moved, update
 from fastmlp.kernels.machine.jit import Int, Pointer, kernel
 from fastmlp.kernels.machine.pointer import nothing
-from fastmlp.kernels.net.plan import Task
-from fastmlp.kernels.tiles.tile import VECTOR_BYTES, lanes, load, store
+from fastmlp.kernels.machine.target import VECTOR_BYTES
+from fastmlp.kernels.tiles.tile import lanes, load, store
+from fastmlp.kernels.tuning import STRIP_PANELS_BYTES
 
 ADD, UPDATE = 1, 2
-PANELS_BYTES = 1 << 19  # bytes
 
 
 @kernel
 def backward_strips(
-    task: Task, settings: Settings, x: Pointer, panels: Pointer, strip: Pointer, place: Place, shape: Shape, mode: Int
+    code: Int, settings: Settings, x: Pointer, panels: Pointer, strip: Pointer, place: Place, shape: Shape, mode: Int
 ) -> None:
     """One optimiser step of w (fan_in, fan_out) with the gradient x.T @ d; without UPDATE in `mode` it goes to place.grads.
 
@@ -31,10 +31,9 @@ def backward_strips(
     half = lanes(x)
     wide = 2 * half
     rows, fan_in, fan_out = shape.rows, shape.fan_in, shape.fan_out
-    code = task.optimizer
     add, step = mode & ADD, mode & UPDATE
     # As many columns at a time as the second-level cache has room for their panels, which every strip goes through.
-    span = max(PANELS_BYTES * half // VECTOR_BYTES // rows // wide, 1) * wide
+    span = max(STRIP_PANELS_BYTES * half // VECTOR_BYTES // rows // wide, 1) * wide
     for start in range(0, fan_out, span):
         columns = min(span, fan_out - start)
         for i in range(shape.lower, shape.upper, TALL):

@@ -31,7 +31,7 @@ from numba.core.compiler import CompileResult
 from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
-from fastmlp.kernels.tiles.tile import FEATURES
+from fastmlp.kernels.machine.target import FEATURES
 
 _said = False
 

@@ -5,41 +5,14 @@ The usual step needs none of these and goes through the optimiser while its grad
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastmlp.kernels.layer.update import Place, Settings, moved, update
-from fastmlp.kernels.machine.jit import Double, Int, Pointer, inlined, kernel
-from fastmlp.kernels.net.parallel import Team, meet
+from fastmlp.kernels.machine.jit import Double, Int, Pointer, kernel
+from fastmlp.kernels.net.parallel import Team, meet, share_start, share_stop
 from fastmlp.kernels.net.plan import Net, Optimizer, Sums, count_parameters
 from fastmlp.kernels.tiles.across import total
 from fastmlp.kernels.tiles.arithmetic import copysign, fabs, fma, maximum, minimum, where
 from fastmlp.kernels.tiles.tile import lanes, load, splat, store
-
-# Parameters whose squares are summed at a time, and by which they are shared out.
-STRETCH = 256
-
-
-@kernel
-def _share(like: Pointer, count: Int, unit: Int, me: Int, threads: Int) -> Int:
-    """Where the `me`-th thread's share of `count` things starts, in whole units.
-
-    A kernel, not an inlined helper: Numba would compile one of these anew for each unit. `like` only tells the dtype.
-    """
-    if threads == 1:  # divisions take as long as a small layer
-        return count if me else 0
-    return min(me * -(-count // unit) // threads * unit, count)
-
-
-@inlined
-def share_start(like: Any, count: int, unit: int, team: Any) -> int:
-    """Where this thread's share of `count` things starts, in whole units."""
-    return _share(like, count, unit, team.me, team.threads)
-
-
-@inlined
-def share_stop(like: Any, count: int, unit: int, team: Any) -> int:
-    """Where it ends: where the next thread's starts."""
-    return _share(like, count, unit, team.me + 1, team.threads)
+from fastmlp.kernels.tuning import STRETCH
 
 
 @kernel

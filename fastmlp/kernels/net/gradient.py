@@ -7,17 +7,13 @@ the bits do not depend on how many there are.
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastmlp.kernels.layer.loss import from_logits, is_cross_entropy, weigh
-from fastmlp.kernels.layer.product import COPIED_ROWS
 from fastmlp.kernels.layer.update import Place, moved, update
 from fastmlp.kernels.machine.jit import Double, Doubles, Int, Integers, Pointer, inlined, kernel
-from fastmlp.kernels.net.apply import apply, penalty, share_start, share_stop
-from fastmlp.kernels.net.parallel import Team, meet
-from fastmlp.kernels.net.plan import Data, Into, Net, Optimizer, Part, Piece, Sums, count_parameters, last_layer
+from fastmlp.kernels.net.apply import apply, penalty
+from fastmlp.kernels.net.parallel import Team, meet, share_start, share_stop
+from fastmlp.kernels.net.plan import GROUPS, Data, Into, Net, Optimizer, Part, Piece, Sums, count_parameters, cut_of, last_layer
 from fastmlp.kernels.net.step import (
-    CHUNK,
     backward_rows,
     backward_weights,
     forward,
@@ -26,10 +22,8 @@ from fastmlp.kernels.net.step import (
     whole,
 )
 from fastmlp.kernels.tiles.tile import lanes, load, store
-
-# Small nets' large batches are cut into groups with gradients of their own, whatever the number of threads: these would share
-# each layer's weights badly (4-32-16-4, 10,000 rows, Adam: two threads 1.9 times as fast as one, not 1.6; one loses 1 %).
-GROUPS, GROUPED_ROWS = 16, 1024
+from fastmlp.kernels.tuning import CHUNK_ROWS
+from fastmlp.kernels.tuning import GROUPS as COUNT
 
 NAN = float("nan")
 
@@ -45,28 +39,16 @@ def gather(x: Pointer, order: Integers, out: Pointer, rows: Int, columns: Int) -
 
 
 @inlined
-def _part_rows(rows: int, parts: int) -> int:
-    """The rows of each of so many about equal parts, in whole chunks: a short last part would be slow for its few rows."""
-    return whole(-(-rows // parts), CHUNK)
-
-
-@inlined
-def block_rows(table: Any, rows: int) -> int:
-    """How many of a step's rows go through the net together: a call may end behind any of these, but not within.
-
-    Of groups of rows that is a block of each; with groups of whole chunks, there are as many as a group has blocks.
-    """
-    if table.grouped and rows >= GROUPED_ROWS:
-        group = _part_rows(rows, GROUPS)
-        return GROUPS * _part_rows(group, -(-group // table.block))
-    return _part_rows(rows, -(-rows // table.block)) if rows > table.block else max(rows, 1)
+def _group_rows(rows: int) -> int:
+    """The rows of a group: of all about the same, in whole chunks."""
+    return whole(-(-rows // COUNT), CHUNK_ROWS)
 
 
 @kernel
 def through(net: Net, data: Data, losses: Doubles, piece: Piece, scale: Double, into: Into, step: Int) -> None:
     """A piece's rows, `data`'s from `piece.at` on, through all layers and back.
 
-    losses[c] becomes the loss of the block's c-th CHUNK of rows. `step` is the number of the step, 0 for none.
+    losses[c] becomes the loss of the block's c-th CHUNK_ROWS. `step` is the number of the step, 0 for none.
     """
     last = last_layer(net)
     at, first, rows = piece.at, piece.first, piece.rows
@@ -100,10 +82,10 @@ def group_gradients(
 ) -> None:
     """A thread's share of the groups' gradients, in blocks of its own; of each group the rows that `part` says."""
     table, rows = net.table, part.rows
-    group = _part_rows(rows, GROUPS)
-    block = block_rows(table, rows) // GROUPS
-    within = part.within // GROUPS
-    until = group if part.stop == rows else part.stop // GROUPS
+    group = _group_rows(rows)
+    block = cut_of(net.task, rows).block // COUNT
+    within = part.within // COUNT
+    until = group if part.stop == rows else part.stop // COUNT
     fan_in = net.layers.fan_in
     strip = net.work + (table.strip_at + team.me * table.strip_size)
     first = team.me * block
@@ -115,7 +97,7 @@ def group_gradients(
         for at in range(start + within, min(start + until, stop), block):
             here = min(block, stop - at)
             piece = Piece(at, first, here, here, 0, 1 if at > start else 0)
-            through(net, data, sums.losses + (at - first) // CHUNK, piece, sums.batch.scale, into, step)
+            through(net, data, sums.losses + (at - first) // CHUNK_ROWS, piece, sums.batch.scale, into, step)
             xs = net.work + (table.x_at + first * fan_in) if data.ordered else data.x + at * fan_in
             backward_weights(net, optimizer, strip, xs, own, piece, 0, Team(0, 1, team.barrier))
 
@@ -134,9 +116,9 @@ def gradient(net: Net, data: Data, optimizer: Optimizer, sums: Sums, into: Into,
     fan_in = net.layers.fan_in
     result = 0.0
     extra = 0.0
-    packed = 1 if rows >= COPIED_ROWS else 0
+    cut = cut_of(task, rows)
     if within == 0:
-        pack_weights(net, rows, into.inputs, team)
+        pack_weights(net, rows, into.inputs, cut.copied, team)
     else:
         result = batch.so_far
     if team.me == 0 and within == 0:
@@ -149,18 +131,18 @@ def gradient(net: Net, data: Data, optimizer: Optimizer, sums: Sums, into: Into,
     if not meet(team):
         return NAN
     terms, scale = batch.terms, batch.scale
-    if table.grouped and rows >= GROUPED_ROWS:
+    if cut.path == GROUPS:
         group_gradients(net, data, optimizer, sums, into, part, step, team)
         if not meet(team) or stop < rows:
             return NAN
         if team.me == 0:
             result = 0.0
-            for c in range(0, rows, CHUNK):
-                result += sums.losses[c // CHUNK]
+            for c in range(0, rows, CHUNK_ROWS):
+                result += sums.losses[c // CHUNK_ROWS]
         count = count_parameters(net)
-        lower = share_start(net.work, count, CHUNK, team)
-        upper = share_stop(net.work, count, CHUNK, team)
-        group = _part_rows(rows, GROUPS)
+        lower = share_start(net.work, count, CHUNK_ROWS, team)
+        upper = share_stop(net.work, count, CHUNK_ROWS, team)
+        group = _group_rows(rows)
         sum_groups(net.work + table.groups_at, into.grads, table.parameters, -(-rows // group), lower, upper)
         if step and not task.whole:
             place = Place(net.params, into.grads, optimizer.moments, optimizer.moments + table.parameters)
@@ -168,21 +150,20 @@ def gradient(net: Net, data: Data, optimizer: Optimizer, sums: Sums, into: Into,
         if not meet(team):
             return NAN
     else:
-        block = block_rows(table, rows)
         strip = net.work + (table.strip_at + team.me * table.strip_size)
-        for start in range(within, stop, block):
-            here = min(block, rows - start)
-            first = share_start(net.work, here, CHUNK, team)
-            own = share_stop(net.work, here, CHUNK, team) - first
-            through(net, data, sums.losses, Piece(start + first, first, own, here, packed, 0), scale, into, step)
+        for start in range(within, stop, cut.block):
+            here = min(cut.block, rows - start)
+            first = share_start(net.work, here, CHUNK_ROWS, team)
+            own = share_stop(net.work, here, CHUNK_ROWS, team) - first
+            through(net, data, sums.losses, Piece(start + first, first, own, here, cut.copied, 0), scale, into, step)
             if not meet(team):
                 return NAN
             if team.me == 0:
-                for c in range(0, here, CHUNK):
-                    result += sums.losses[c // CHUNK]
+                for c in range(0, here, CHUNK_ROWS):
+                    result += sums.losses[c // CHUNK_ROWS]
             xs = net.work + table.x_at if data.ordered else data.x + start * fan_in
             final = 1 if step and start + here == rows and not task.whole else 0
-            piece = Piece(start, 0, here, here, packed, 1 if start else 0)
+            piece = Piece(start, 0, here, here, cut.copied, 1 if start else 0)
             backward_weights(net, optimizer, strip, xs, into.grads, piece, final, team)
             if not meet(team):
                 return NAN

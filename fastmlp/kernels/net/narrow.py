@@ -21,9 +21,7 @@ from fastmlp.kernels.tiles.across import sum_lanes, total
 from fastmlp.kernels.tiles.arithmetic import first_columns, fma, maximum, where
 from fastmlp.kernels.tiles.math import sigmoid
 from fastmlp.kernels.tiles.tile import lanes, load, load_square, outer_add, splat, store
-
-# Rows behind which a call may end in the middle of a step: some hundredths of a second of the largest nets here.
-NARROW_ROWS = 1 << 16
+from fastmlp.kernels.tuning import NARROW_ROWS
 
 
 @kernel

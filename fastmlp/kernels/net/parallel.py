@@ -17,12 +17,11 @@ from numba.core import cgutils
 from numba.core.typing.templates import signature
 
 from fastmlp.kernels.machine.interpreted import INTERPRETED, intrinsic
-from fastmlp.kernels.machine.jit import Int, Integers, by_name, inlined, target
+from fastmlp.kernels.machine.jit import Int, Integers, Pointer, by_name, inlined, kernel, target
 from fastmlp.kernels.machine.pointer import WORD, PointerType, address, offset, unchecked
+from fastmlp.kernels.machine.target import ARM, X86
 from fastmlp.kernels.tiles.subnormals import flush, restore
-from fastmlp.kernels.tiles.tile import ARM, X86
-
-SPINS = 1000
+from fastmlp.kernels.tuning import SPINS
 
 # Places in the memory where threads meet. Those that are waited for have cache lines to themselves.
 ABORT = 0  # 1: a thread failed
@@ -130,15 +129,38 @@ def meet(team: Any) -> bool:
     return True
 
 
-def crew(kernel: Any) -> Any:
+@kernel
+def _share(like: Pointer, count: Int, unit: Int, me: Int, threads: Int) -> Int:
+    """Where the `me`-th thread's share of `count` things starts, in whole units.
+
+    A kernel, not an inlined helper: Numba would compile one of these anew for each unit. `like` only tells the dtype.
+    """
+    if threads == 1:  # divisions take as long as a small layer
+        return count if me else 0
+    return min(me * -(-count // unit) // threads * unit, count)
+
+
+@inlined
+def share_start(like: Any, count: int, unit: int, team: Any) -> int:
+    """Where this thread's share of `count` things starts, in whole units."""
+    return _share(like, count, unit, team.me, team.threads)
+
+
+@inlined
+def share_stop(like: Any, count: int, unit: int, team: Any) -> int:
+    """Where it ends: where the next thread's starts."""
+    return _share(like, count, unit, team.me + 1, team.threads)
+
+
+def crew(run_by_all: Any) -> Any:
     """What runs a kernel by several threads at once, with subnormals taken for zero, and returns when all have.
 
     The kernel's last argument is its `Team`. What is returned takes instead the number of threads, which there may be fewer of,
     and the memory where they meet. What one of them raises is raised.
     """
     if INTERPRETED:
-        return lambda *args: kernel(*args[:-2], Team(0, 1, args[-1]))
-    made = kernel.kernel
+        return lambda *args: run_by_all(*args[:-2], Team(0, 1, args[-1]))
+    made = run_by_all.kernel
     names = [*made.names[:-1], "threads", "barrier"]
 
     def define(typingctx: Any, *args: Any) -> Any:

@@ -20,7 +20,6 @@ class Table(Record):
     layers: int  # how many
     parameters: int  # how many, rounded up to whole registers
     block: int  # rows that go through the whole net together
-    grouped: int  # 1: from GROUPED_ROWS rows on, each group of rows has a gradient to itself
     size: int  # numbers in the work buffer
     x_at: int  # (packed rows, inputs): rows of a shuffled block's inputs, or the narrow path's packed ones
     y_at: int  # (packed rows, targets): the same for its targets
@@ -46,7 +45,12 @@ class Task(Record):
     batch: int  # rows of a minibatch
     epochs: int
     order: int  # AS_THEY_LIE, GIVEN or SHUFFLED
-    narrow: int  # 1: the batch lies on the lanes
+    path: int  # of a step over a whole batch: RESIDENT, NARROW, GROUPS or BLOCKS (`fastmlp.engine.route`)
+    block: int  # of its rows, those that go through the net together
+    copied: int  # 1: it reads packed layers' weights by panels
+    rest_path: int  # the same of an epoch's last step, if that has fewer rows
+    rest_block: int
+    rest_copied: int
     rated: int  # 1: each step has a learning rate to itself
     seed: int  # of dropout; 0: there is none
     optimizer: int  # the optimiser's code
@@ -54,6 +58,7 @@ class Task(Record):
     averaged: int  # 1: the parameters' running mean lies before the optimiser's vectors
 
 
+RESIDENT, NARROW, GROUPS, BLOCKS = range(4)  # the paths of a step
 AS_THEY_LIE, GIVEN, SHUFFLED = range(3)  # the rows in their order, in an order that is given, or shuffled anew each epoch
 
 
@@ -141,11 +146,19 @@ class Into(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Of a step's rows those from `within` on to row `stop`, both where a block ends (`block_rows`)."""
+    """Of a step's rows those from `within` on to row `stop`, both where a block ends (see `Cut`)."""
 
     rows: Int
     within: Int
     stop: Int
+
+
+class Cut(NamedTuple):
+    """The path of a step, the rows of its blocks, and whether packed layers' weights are read by panels."""
+
+    path: Int
+    block: Int
+    copied: Int
 
 
 class Piece(NamedTuple):
@@ -177,3 +190,11 @@ def count_parameters(net: Any) -> int:
     """How many parameters there are."""
     last = last_layer(net)
     return last.biases + last.fan_out
+
+
+@inlined
+def cut_of(task: Any, rows: int) -> Any:
+    """How a step over so many rows is cut: a whole batch, or an epoch's last rows."""
+    if rows == task.batch:
+        return Cut(task.path, task.block, task.copied)
+    return Cut(task.rest_path, task.rest_block, task.rest_copied)

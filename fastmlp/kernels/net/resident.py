@@ -10,39 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fastmlp.kernels.layer.activation import IDENTITY, RELU, SIGMOID, TANH
-from fastmlp.kernels.layer.loss import BCE, MSE, hard_bce, soft_bce
-from fastmlp.kernels.layer.update import SGD, Settings
+from fastmlp.kernels.layer.activation import RELU, SIGMOID, TANH
+from fastmlp.kernels.layer.loss import BCE, hard_bce, soft_bce
+from fastmlp.kernels.layer.update import Settings
 from fastmlp.kernels.machine.jit import Int, inlined, kernel
 from fastmlp.kernels.machine.pointer import local
+from fastmlp.kernels.machine.target import VECTOR_BYTES
 from fastmlp.kernels.net.epoch import begin, end
-from fastmlp.kernels.net.narrow import narrow_batches, pack_lanes
-from fastmlp.kernels.net.parallel import Team
-from fastmlp.kernels.net.plan import Data, Log, Net, Optimizer, Progress, Sums
+from fastmlp.kernels.net.narrow import pack_lanes
+from fastmlp.kernels.net.plan import Data, Log, Net, Progress
 from fastmlp.kernels.tiles.across import repeat, sum_across, sum_rows, total
 from fastmlp.kernels.tiles.arithmetic import first_columns, fma, maximum, where
 from fastmlp.kernels.tiles.math import sigmoid, tanh
-from fastmlp.kernels.tiles.tile import VECTOR_BYTES, lanes, load, outer_add, splat, store
+from fastmlp.kernels.tiles.tile import lanes, load, outer_add, splat, store
+from fastmlp.kernels.tuning import RESIDENT_WIDTH
 
-# At most so many inputs, and so many units of the hidden layer: with biases and outputs 25 parameters, for 32 registers.
-WIDTH = 4
 SCRATCH = 16 * VECTOR_BYTES  # bytes
-
-
-@inlined
-def lives_in_registers(net: Any, settings: Any) -> bool:
-    """Whether this net can be trained so."""
-    task, hidden = net.task, net.layers
-    last = hidden + 1
-    if net.table.layers != 2 or task.batch > lanes(net.work) or task.optimizer != SGD or settings.momentum != 0.0:
-        return False
-    if task.whole or task.rated:
-        return False
-    if hidden.fan_in > WIDTH or hidden.fan_out > WIDTH or last.fan_out != 1:
-        return False
-    name = hidden.activation
-    known = name == RELU or name == TANH or name == SIGMOID or name == IDENTITY
-    return known and (task.loss == BCE or (task.loss == MSE and last.activation == IDENTITY))
 
 
 @inlined
@@ -83,8 +66,8 @@ def _resident(rows: int) -> Callable[..., Any]:
         scratch = local(x, SCRATCH)
         # The batch, a register an input and one for the targets; inputs that there are not stay 0, and so do their weights.
         xs = scratch + 8 * step
-        ys = xs + WIDTH * step
-        store(splat(x, 0.0, WIDTH, 1), xs, step, None)
+        ys = xs + RESIDENT_WIDTH * step
+        store(splat(x, 0.0, RESIDENT_WIDTH, 1), xs, step, None)
         w0 = spread(w, units, scratch)
         w1 = spread(w + units, units if fan_in > 1 else 0, scratch)
         w2 = spread(w + 2 * units, units if fan_in > 2 else 0, scratch)
@@ -175,13 +158,9 @@ resident_2, resident_4 = _resident(2), _resident(4)
 
 
 @kernel
-def small_batches(
-    net: Net, data: Data, optimizer: Optimizer, sums: Sums, progress: Progress, log: Log, count: Int, team: Team
-) -> None:
-    """`narrow_batches`, with all else in registers as well where the net `lives_in_registers`."""
-    if not lives_in_registers(net, optimizer.settings):
-        narrow_batches(net, data, optimizer, sums, progress, log, count, team)
-    elif net.layers.fan_out <= 2:
-        resident_2(net, data, optimizer.settings, progress, log, count)
+def resident_batches(net: Net, data: Data, settings: Settings, progress: Progress, log: Log, count: Int) -> None:
+    """`batches` of a net of which all lives in registers: at most `count` steps."""
+    if net.layers.fan_out <= 2:
+        resident_2(net, data, settings, progress, log, count)
     else:
-        resident_4(net, data, optimizer.settings, progress, log, count)
+        resident_4(net, data, settings, progress, log, count)

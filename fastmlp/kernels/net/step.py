@@ -17,20 +17,14 @@ from fastmlp.kernels.layer.dense import (
 from fastmlp.kernels.layer.dropout import dropout, layer_key
 from fastmlp.kernels.layer.loss import evaluate, evaluate_weighted, from_logits
 from fastmlp.kernels.layer.pack import pack, pack_transposed
-from fastmlp.kernels.layer.product import COPIED_ROWS, TALL, Rows
+from fastmlp.kernels.layer.product import TALL, Rows
 from fastmlp.kernels.layer.strips import ADD, UPDATE, backward_strips
 from fastmlp.kernels.layer.update import Place, moved, update
 from fastmlp.kernels.machine.jit import Double, Doubles, Int, Pointer, inlined, kernel
-from fastmlp.kernels.net.apply import share_start, share_stop
-from fastmlp.kernels.net.parallel import Team
+from fastmlp.kernels.net.parallel import Team, share_start, share_stop
 from fastmlp.kernels.net.plan import Into, Net, Optimizer, Piece, last_layer
 from fastmlp.kernels.tiles.tile import lanes
-
-# Rows whose loss is summed at a time, and by which rows are shared out: whole registers for any number of outputs.
-CHUNK = 32
-
-# Up to so many rows the inputs' gradient is computed from w itself (256-256-256-256, one row, float32: 22, not 31 us).
-FEW_ROWS = 4
+from fastmlp.kernels.tuning import CHUNK_ROWS, FEW_ROWS
 
 
 @inlined
@@ -40,8 +34,8 @@ def whole(count: int, unit: int) -> int:
 
 
 @kernel
-def pack_weights(net: Net, rows: Int, inputs: Int, team: Team) -> None:
-    """A thread's share of the copies a step of `rows` rows reads the weights from: w.T, by panels or whole; w by panels."""
+def pack_weights(net: Net, rows: Int, inputs: Int, copied: Int, team: Team) -> None:
+    """A thread's share of the copies a step of `rows` rows reads weights from: w.T, by panels or whole; w, if `copied`."""
     work = net.work
     step = lanes(work)
     for index in range(net.table.layers):
@@ -49,7 +43,7 @@ def pack_weights(net: Net, rows: Int, inputs: Int, team: Team) -> None:
         fan_in, fan_out = layer.fan_in, layer.fan_out
         w = net.params + layer.weights
         wt = work + layer.transposed_at
-        if rows >= COPIED_ROWS and layer.packed:
+        if copied and layer.packed:
             lower = share_start(work, fan_in, 1, team)
             upper = share_stop(work, fan_in, 1, team)
             pack(w + lower * fan_out, work + (layer.packed_at + lower * 2 * step), upper - lower, fan_out, fan_in)
@@ -99,21 +93,21 @@ def forward(net: Net, x: Pointer, out: Pointer, piece: Piece, logits: Int, step:
 
 @kernel
 def start_backward(net: Net, y: Pointer, losses: Doubles, first: Int, rows: Int, scale: Double) -> None:
-    """The gradient of the last layer's z for `rows` rows from `first` on; losses[c] is the loss of the c-th CHUNK of rows."""
+    """The gradient of the last layer's z for `rows` rows from `first` on; losses[c] is that of the c-th CHUNK_ROWS."""
     work, task = net.work, net.task
     code = task.loss
     last = last_layer(net)
     outputs = last.fan_out
-    for i in range(first, first + rows, CHUNK):
-        here = min(CHUNK, first + rows - i)
+    for i in range(first, first + rows, CHUNK_ROWS):
+        here = min(CHUNK_ROWS, first + rows - i)
         out = work + (last.a_at + i * outputs)
         d = work + (last.d_at + i * outputs)
         target = y + (i - first) * task.targets
         if task.weighted:
-            spare = work + (net.table.weighing_at + i // CHUNK * net.table.weighing_size)
-            losses[i // CHUNK] = evaluate_weighted(code, out, target, d, spare, here, outputs, scale)
+            spare = work + (net.table.weighing_at + i // CHUNK_ROWS * net.table.weighing_size)
+            losses[i // CHUNK_ROWS] = evaluate_weighted(code, out, target, d, spare, here, outputs, scale)
         else:
-            losses[i // CHUNK] = evaluate(code, out, target, d, here, outputs, scale)
+            losses[i // CHUNK_ROWS] = evaluate(code, out, target, d, here, outputs, scale)
         if not from_logits(code):
             kept = out
             if needs_input(last.activation):
@@ -188,7 +182,7 @@ def backward_weights(
         if layer.strips:
             panels = work + layer.panels_at
             mode = (ADD if add else 0) + (UPDATE if step else 0)
-            backward_strips(task, optimizer.settings, x, panels, strip, own, shape, mode)
+            backward_strips(task.optimizer, optimizer.settings, x, panels, strip, own, shape, mode)
         else:
             layer_backward_weights(x, d, own.grads, strip, 1, shape, add)
         biases = index % team.threads == team.me

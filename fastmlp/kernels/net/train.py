@@ -8,12 +8,15 @@ from fastmlp.kernels.layer.loss import evaluate, evaluate_weighted, from_logits,
 from fastmlp.kernels.layer.update import Settings, prepare
 from fastmlp.kernels.machine.jit import Int, entry, inlined, kernel
 from fastmlp.kernels.machine.pointer import local, nothing, pointer, written
-from fastmlp.kernels.net.apply import STRETCH, apply
+from fastmlp.kernels.net.apply import apply
 from fastmlp.kernels.net.epoch import begin, end
-from fastmlp.kernels.net.gradient import NAN, block_rows, gradient
+from fastmlp.kernels.net.gradient import NAN, gradient
+from fastmlp.kernels.net.narrow import narrow_batches
 from fastmlp.kernels.net.parallel import Team, crew, meet
 from fastmlp.kernels.net.plan import (
     AS_THEY_LIE,
+    NARROW,
+    RESIDENT,
     Batch,
     Data,
     Into,
@@ -28,10 +31,12 @@ from fastmlp.kernels.net.plan import (
     Table,
     Task,
     count_parameters,
+    cut_of,
     last_layer,
 )
-from fastmlp.kernels.net.resident import small_batches
+from fastmlp.kernels.net.resident import resident_batches
 from fastmlp.kernels.net.step import forward
+from fastmlp.kernels.tuning import STRETCH
 
 TASK, LAYERS = Table.words, Table.words + Task.words  # where they start in the plan
 BATCH, SQUARES = Settings.words, Settings.words + Batch.words  # likewise in the numbers that go with the settings
@@ -67,10 +72,13 @@ def batches(
     buffer, over which the next call goes on.
     """
     task = net.task
-    if task.narrow:
-        small_batches(net, data, optimizer, sums, progress, log, count, team)
-        return
     settings = optimizer.settings
+    if task.path == RESIDENT:
+        resident_batches(net, data, settings, progress, log, count)
+        return
+    if task.path == NARROW:
+        narrow_batches(net, data, optimizer, sums, progress, log, count, team)
+        return
     into = Into(net.work + net.table.gradient_at, nothing(net.params), 0)
     within = progress.within
     while count > 0:
@@ -91,7 +99,7 @@ def batches(
         if not data.ordered:
             x = x + start * net.layers.fan_in
             y = y + start * task.targets
-        block = block_rows(net.table, rows)
+        block = cut_of(task, rows).block
         stop = min(within + count * block, rows)
         count -= -(-(stop - within) // block)
         here = Data(x, y, data.order + start, data.ordered)
@@ -185,13 +193,13 @@ def evaluate_gradient(
     At most `count` blocks of rows, from row `within` of its progress on, which then is the row to go on from, or 0: it is done.
     """
     net = network(pointer(plan), written(params), written(work))
-    if not fits(net, params.size, work.size, x.shape, y.shape):
+    rows = x.shape[0]
+    if not fits(net, params.size, work.size, x.shape, y.shape) or rows != net.task.batch:
         return NAN
     here = written(state)
     progress = Progress(here)
-    rows = x.shape[0]
     within = progress.within
-    stop = min(within + count * block_rows(net.table, rows), rows)
+    stop = min(within + count * cut_of(net.task, rows).block, rows)
     progress.within = stop if stop < rows else 0
     data = Data(pointer(x), pointer(y), nothing(here), 0)
     numbers = written(hyper)

@@ -10,8 +10,8 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 
 from fastmlp.kernels.machine.interpreted import intrinsic
+from fastmlp.kernels.machine.target import AVX512
 from fastmlp.kernels.tiles.tile import (
-    AVX512,
     INT32,
     MaskType,
     TileType,

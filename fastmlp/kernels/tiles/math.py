@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastmlp.kernels.machine.jit import inlined
+from fastmlp.kernels.machine.target import FMA
 from fastmlp.kernels.tiles.arithmetic import (
     copysign,
     exponent,
@@ -27,7 +28,6 @@ from fastmlp.kernels.tiles.arithmetic import (
     scale,
     where,
 )
-from fastmlp.kernels.tiles.tile import FMA
 
 Tile = Any
 

@@ -6,7 +6,8 @@ gradients of 1e-20 takes 48 us, and 1.8 us like this. Outside of training they c
 
 from llvmlite import ir
 
-from fastmlp.kernels.tiles.tile import INT32, X86, call_llvm
+from fastmlp.kernels.machine.target import X86
+from fastmlp.kernels.tiles.tile import INT32, call_llvm
 
 FLUSH_AND_ZERO = 0x8040  # the control register's bits for results and for operands
 

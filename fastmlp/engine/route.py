@@ -1,0 +1,116 @@
+"""Which kernels take a step, and how it is cut: the one place that decides it. The kernels obey.
+
+It follows from the network and the call alone, by what the ways cost (`fastmlp.kernels.tuning`); each computes the same
+network:
+
+==========================================================
+====================================================================== a step its path
+==========================================================
+====================================================================== few parameters a layer NARROW: the batch on the lanes
+(`fastmlp.kernels.net.narrow`) of these at most 4-4-1, a register of rows, plain SGD RESIDENT: all in registers
+(`fastmlp.kernels.net.resident`) up to GROUPED_PARAMETERS, from GROUPED_ROWS rows on         GROUPS: a gradient for each group
+of rows, which are summed any other                                                   BLOCKS: of rows through all layers,
+forward and back ==========================================================
+======================================================================
+
+In blocks and groups, a layer goes its way:
+
+==========================================================
+====================================================================== a layer how it is read and updated
+==========================================================
+====================================================================== from STRIP_WEIGHTS weights on w.T by panels; the
+weights' gradient and update by strips of these, rows of w FAR_WEIGHTS bytes apart or more         w by panels too, from
+COPIED_ROWS rows on up to FEW_ROWS rows                                         the inputs' gradient from w itself, not from a
+transposed copy columns that fill no tile                                   their weights' gradient by the transposed product
+==========================================================
+======================================================================
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from fastmlp.kernels import tuning
+from fastmlp.kernels.layer.activation import IDENTITY, RELU, SIGMOID, SOFTMAX, TANH
+from fastmlp.kernels.layer.loss import BCE, HUBER, MAE, MSE
+from fastmlp.kernels.layer.update import SGD
+from fastmlp.kernels.machine.target import VECTOR_BYTES
+from fastmlp.kernels.net.plan import BLOCKS, GROUPS, NARROW, RESIDENT
+from fastmlp.optimizer import Optimizer
+
+
+class Route(NamedTuple):
+    """How a step of so many rows is taken.
+
+    Attributes
+    ----------
+    path : int
+        RESIDENT, NARROW, GROUPS or BLOCKS.
+    block : int
+        Rows that go through the net together; a call may end behind any of these. In groups a block of each of them.
+    parts : int
+        How many blocks there are.
+    copied : bool
+        Whether packed layers' weights are read by panels.
+    """
+
+    path: int
+    block: int
+    parts: int
+    copied: bool
+
+
+class Router:
+    """How one network's steps are routed.
+
+    Attributes
+    ----------
+    block : int
+        The most rows that go through the net together.
+    strips, packed : list of bool
+        For each layer, whether its weights go by strips, and are read by panels where rows are many.
+    """
+
+    def __init__(self, sizes: Sequence[int], activations: Sequence[int], dtype: np.dtype, drops: bool = False) -> None:
+        itemsize = dtype.itemsize
+        self._lanes = lanes = VECTOR_BYTES // itemsize
+        shapes = list(pairwise(sizes))
+        self.strips = [a * b >= tuning.STRIP_WEIGHTS and b >= 2 * lanes for a, b in shapes]
+        far = [b * itemsize >= tuning.FAR_WEIGHTS for _, b in shapes]
+        self.packed = [strips and apart for strips, apart in zip(self.strips, far, strict=True)]
+        chunk = tuning.CHUNK_ROWS
+        self.block = max(tuning.BLOCK_BYTES // (2 * sum(sizes) * itemsize) // chunk * chunk, tuning.BLOCK_ROWS)
+        parameters = sum((a + 1) * b for a, b in shapes)
+        self._groups = parameters <= tuning.GROUPED_PARAMETERS and not any(self.strips)
+        wide = tuning.NARROW_LANES * lanes
+        most = len(shapes) * min(tuning.NARROW_PARAMETERS, wide), len(shapes) * wide
+        self._narrow = [parameters <= limit for limit in most]  # of few rows, of many
+        # Other losses than these, and softmax, look across a row's outputs, which lie in different registers on the narrow
+        # path.
+        self._narrow_losses = () if activations[-1] == SOFTMAX or drops else (BCE, MSE, MAE, HUBER)
+        small = len(shapes) == 2 and max(sizes[:2]) <= tuning.RESIDENT_WIDTH and sizes[2] == 1
+        small = small and activations[0] in (RELU, TANH, SIGMOID, IDENTITY)
+        self._resident_losses = (BCE, *([MSE] if activations[-1] == IDENTITY else [])) if small else ()
+
+    def training(self, rows: int, loss: int, optimizer: Optimizer, weighted: bool, rated: bool) -> Route:
+        """Of steps over so many rows, which have weights if `weighted`; each with a learning rate of its own if `rated`."""
+        if weighted or not self._narrow[rows >= self._lanes] or loss not in self._narrow_losses or optimizer.gain != 1:
+            return self.step(rows)
+        plain = optimizer.code == SGD and not optimizer.moments and not optimizer.whole and not rated
+        if plain and rows <= self._lanes and loss in self._resident_losses:
+            return Route(RESIDENT, rows, 1, False)
+        return Route(NARROW, tuning.NARROW_ROWS, -(-rows // tuning.NARROW_ROWS), False)
+
+    def step(self, rows: int) -> Route:
+        """Of a gradient over so many rows, or a step that cannot be narrow."""
+        chunk = tuning.CHUNK_ROWS
+        if self._groups and rows >= tuning.GROUPED_ROWS:
+            group = -(-rows // (tuning.GROUPS * chunk)) * chunk
+            parts = -(-group // self.block)
+            return Route(GROUPS, tuning.GROUPS * (-(-group // (parts * chunk)) * chunk), parts, False)
+        parts = -(-rows // self.block)
+        # About equal parts, in whole chunks: a short last one would be slow for its few rows.
+        block = rows if parts == 1 else -(-rows // (parts * chunk)) * chunk
+        return Route(BLOCKS, block, parts, rows >= tuning.COPIED_ROWS)
