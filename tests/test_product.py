@@ -12,8 +12,8 @@ from fastmlp.kernels.layer.pack import pack
 from fastmlp.kernels.layer.product import (
     CLIP,
     COPIED_ROWS,
-    DEEP,
-    FAR,
+    PACKED_DEPTH,
+    FAR_ROWS,
     FAR_WEIGHTS,
     GATE,
     SHALLOW,
@@ -155,11 +155,11 @@ def test_copied_panels(mode: int, dtype: Any, rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("mode", [0, BIAS, BIAS + CLIP, GATE])
 def test_packed_weights(mode: int, dtype: Any, rng: np.random.Generator) -> None:
     """By panels, in parts of the depth, with rows near and far: the same bits as in place."""
-    far = FAR // np.dtype(dtype).itemsize
+    far = FAR_ROWS // np.dtype(dtype).itemsize
     shapes = (
         [(5, 7, 40)]
         if INTERPRETED
-        else [(1, 7, 3), (29, DEEP, 65), (14, 2 * DEEP + 37, 300), (13, far, 8 * 16), (40, 2 * far, 600)]
+        else [(1, 7, 3), (29, PACKED_DEPTH, 65), (14, 2 * PACKED_DEPTH + 37, 300), (13, far, 8 * 16), (40, 2 * far, 600)]
     )
     for rows, depth, columns in shapes:
         operands = _operands(rows, depth, columns, dtype, rng)
