@@ -12,10 +12,10 @@ from fastmlp.kernels.layer.pack import pack
 from fastmlp.kernels.layer.product import (
     CLIP,
     COPIED_ROWS,
-    PACKED_DEPTH,
     FAR_ROWS,
     FAR_WEIGHTS,
     GATE,
+    PACKED_DEPTH,
     SHALLOW,
     SIGMOID_SLOPE,
     START,
