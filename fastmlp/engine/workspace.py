@@ -198,7 +198,16 @@ class Workspace:
         threads = max(threads, now.threads)
         # All is worked out aside: an interrupt must not leave offsets of one layout beside the size of another.
         plan = now.plan.copy()
-        (table, task), layers = _headers(plan), _layers(plan)
+        end = self._lay_out(plan, rows, packed, sums, groups, threads)
+        own = aligned(end, self.dtype) if end * self.dtype.itemsize <= tuning.OWN_BYTES else None
+        if own is None:  # if there is not so much memory, what needs less must still work
+            self.scratch.give(self.scratch.take(end))
+        self.layout = now = Layout(plan, *_headers(plan), end, rows, packed, sums, groups, partials, threads, own)
+        return now
+
+    def _lay_out(self, plan: np.ndarray, rows: int, packed: int, sums: int, groups: int, threads: int) -> int:
+        """Note in the plan where everything lies; the numbers that it takes."""
+        (table, _), layers = _headers(plan), _layers(plan)
         end = 0
 
         def place(count: int) -> int:
@@ -232,11 +241,7 @@ class Workspace:
             layer.packed_at = place(fan_in * wide if layer.packed else 0)
             layer.transposed_at = place(_whole(fan_out, PADDING) * tall) if fan_out > 1 else 0
         table.size = end
-        own = aligned(end, self.dtype) if end * self.dtype.itemsize <= tuning.OWN_BYTES else None
-        if own is None:  # if there is not so much memory, what needs less must still work
-            self.scratch.give(self.scratch.take(end))
-        self.layout = now = Layout(plan, table, task, end, rows, packed, sums, groups, partials, threads, own)
-        return now
+        return end
 
     def forget(self) -> None:
         """The layout of no rows: the next call finds out anew what it needs."""

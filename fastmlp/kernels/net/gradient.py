@@ -77,13 +77,14 @@ def sum_groups(groups: Pointer, out: Pointer, size: Int, count: Int, lower: Int,
 
 
 @kernel
-def group_gradients(
-    net: Net, data: Data, optimizer: Optimizer, sums: Sums, into: Into, part: Part, step: Int, team: Team
-) -> None:
-    """A thread's share of the groups' gradients, in blocks of its own; of each group the rows that `part` says."""
-    table, rows = net.table, part.rows
+def by_groups(net: Net, data: Data, optimizer: Optimizer, sums: Sums, into: Into, part: Part, step: Int, team: Team) -> Int:
+    """`gradient` by groups of rows, each in blocks that are a thread's own; of each group the rows that `part` says.
+
+    Then the groups' sum, the update with it, and the loss's sum in the batch's `so_far`; 0 if rows are left or a thread failed.
+    """
+    table, task, rows = net.table, net.task, part.rows
     group = _group_rows(rows)
-    block = cut_of(net.task, rows).block // COUNT
+    block = cut_of(task, rows).block // COUNT
     within = part.within // COUNT
     until = group if part.stop == rows else part.stop // COUNT
     fan_in = net.layers.fan_in
@@ -100,6 +101,21 @@ def group_gradients(
             through(net, data, sums.losses + (at - first) // CHUNK_ROWS, piece, sums.batch.scale, into, step)
             xs = net.work + (table.x_at + first * fan_in) if data.ordered else data.x + at * fan_in
             backward_weights(net, optimizer, strip, xs, own, piece, 0, Team(0, 1, team.barrier))
+    if not meet(team) or part.stop < rows:
+        return 0
+    if team.me == 0:
+        result = 0.0
+        for c in range(0, rows, CHUNK_ROWS):
+            result += sums.losses[c // CHUNK_ROWS]
+        sums.batch.so_far = result
+    count = count_parameters(net)
+    lower = share_start(net.work, count, CHUNK_ROWS, team)
+    upper = share_stop(net.work, count, CHUNK_ROWS, team)
+    sum_groups(net.work + table.groups_at, into.grads, table.parameters, -(-rows // group), lower, upper)
+    if step and not task.whole:
+        place = Place(net.params, into.grads, optimizer.moments, optimizer.moments + table.parameters)
+        update(task.optimizer, optimizer.settings, moved(place, lower), upper - lower)
+    return 1 if meet(team) else 0
 
 
 @kernel
@@ -132,23 +148,9 @@ def gradient(net: Net, data: Data, optimizer: Optimizer, sums: Sums, into: Into,
         return NAN
     terms, scale = batch.terms, batch.scale
     if cut.path == GROUPS:
-        group_gradients(net, data, optimizer, sums, into, part, step, team)
-        if not meet(team) or stop < rows:
+        if not by_groups(net, data, optimizer, sums, into, part, step, team):
             return NAN
-        if team.me == 0:
-            result = 0.0
-            for c in range(0, rows, CHUNK_ROWS):
-                result += sums.losses[c // CHUNK_ROWS]
-        count = count_parameters(net)
-        lower = share_start(net.work, count, CHUNK_ROWS, team)
-        upper = share_stop(net.work, count, CHUNK_ROWS, team)
-        group = _group_rows(rows)
-        sum_groups(net.work + table.groups_at, into.grads, table.parameters, -(-rows // group), lower, upper)
-        if step and not task.whole:
-            place = Place(net.params, into.grads, optimizer.moments, optimizer.moments + table.parameters)
-            update(task.optimizer, optimizer.settings, moved(place, lower), upper - lower)
-        if not meet(team):
-            return NAN
+        result = batch.so_far
     else:
         strip = net.work + (table.strip_at + team.me * table.strip_size)
         for start in range(within, stop, cut.block):
