@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmlp import validation
-from fastmlp.activations import code_of, init_of
+from fastmlp.activations import init_of
 from fastmlp.engine.engine import Engine
 from fastmlp.initialisation import INITS, initialise
 from fastmlp.losses import LOSSES, CustomLoss
+from fastmlp.network import Network
 from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import choose
 from fastmlp.training import dataset
@@ -155,9 +156,10 @@ class Model(Trainable):
             raise MemoryError(f"sizes={list(sizes)} make a model that is larger than the memory: {error}") from None
 
     def _start(self) -> None:
-        self._code = self._loss.code(self.dtype) if isinstance(self._loss, CustomLoss) else self._loss.code
-        codes = [code_of(activation, self.dtype) for activation in self.activations]
-        self._engine = Engine(self.sizes, codes, self._code, self.dtype, self.dropout)
+        loss = self._loss if isinstance(self._loss, CustomLoss) else self.loss_name
+        network = Network(self.sizes, self.activations, loss, self.dtype, self.dropout)
+        self._code = network.loss_code()
+        self._engine = Engine(network)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_engine": self._engine.save()}

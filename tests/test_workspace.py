@@ -10,10 +10,9 @@ from fastmlp.activations import ACTIVATIONS
 from fastmlp.engine import workspace
 from fastmlp.engine.workspace import Scratch, Workspace, aligned
 from fastmlp.kernels import tuning
-from fastmlp.kernels.layer.activation import GELU, IDENTITY, RELU, SOFTMAX, TANH
-from fastmlp.kernels.layer.loss import CROSS_ENTROPY, MSE
 from fastmlp.kernels.net.plan import BLOCKS, NARROW
 from fastmlp.kernels.tuning import CHUNK_ROWS, GROUPED_ROWS, GROUPS
+from fastmlp.network import Network
 
 PARTS = ("x_at", "y_at", "weighing_at", "gradient_at", "sums_at", "outputs_at", "spare_at", "strip_at")
 
@@ -32,7 +31,7 @@ def test_aligned(dtype: Any) -> None:
 @pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize("sizes", [(7, 200, 160, 3), (16, 1100, 160, 3)], ids=["near", "far"])
 def test_parts_never_overlap(sizes: tuple[int, ...], narrow: bool, dtype: Any) -> None:
-    space = Workspace(sizes, (GELU, TANH, IDENTITY), MSE, dtype)
+    space = Workspace(Network(sizes, ("gelu", "tanh", "identity"), "mse", dtype))
     for rows, threads in ((1, 1), (100, 1), (50, 3), (2000, 2)):
         space.reserve(rows, NARROW if narrow else BLOCKS, threads)
         table = space.layout.table
@@ -52,7 +51,7 @@ def test_parts_never_overlap(sizes: tuple[int, ...], narrow: bool, dtype: Any) -
 @pytest.mark.small
 @pytest.mark.parametrize("sizes", [(4, 32, 16, 4), (64, 60, 10)])
 def test_groups_of_rows_have_room(sizes: tuple[int, ...], dtype: Any) -> None:
-    space = Workspace(sizes, (GELU, TANH, IDENTITY)[-len(sizes) + 1 :], MSE, dtype)
+    space = Workspace(Network(sizes, ("gelu", "tanh", "identity")[-len(sizes) + 1 :], "mse", dtype))
     space.reserve(5000)  # by blocks, as for a prediction of so many rows before
     for rows, threads in ((1023, 1), (1024, 1), (5000, 1), (5632, 3), (9000, 7), (5120, 7)):
         space.reserve(rows, space.router.step(rows).path, threads)
@@ -65,7 +64,7 @@ def test_groups_of_rows_have_room(sizes: tuple[int, ...], dtype: Any) -> None:
 
 @pytest.mark.small
 def test_it_grows_and_never_shrinks() -> None:
-    space = Workspace((3, 5, 2), (RELU, SOFTMAX), CROSS_ENTROPY, np.dtype(float))
+    space = Workspace(Network((3, 5, 2), ("relu", "softmax"), "cross_entropy", np.dtype(float)))
     space.reserve(100)
     before = space.layout
     space.reserve(1)

@@ -5,7 +5,7 @@ before, by `fastmlp.validation`. An exception between any two steps of the inter
 step: what belongs together is replaced by one assignment, and what only says that something is ready is set last.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -25,6 +25,7 @@ from fastmlp.kernels.layer.update import Settings
 from fastmlp.kernels.net import train as kernels
 from fastmlp.kernels.net.parallel import BARRIER
 from fastmlp.kernels.net.plan import AS_THEY_LIE, BLOCKS, GIVEN, GROUPS, SHUFFLED, Progress, Task
+from fastmlp.network import Network
 from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import SGD
 
@@ -110,10 +111,9 @@ class Engine:
         All parameters; may be written to between calls.
     """
 
-    def __init__(
-        self, sizes: Sequence[int], activations: Sequence[int], loss: int, dtype: np.dtype, dropout: Sequence[float]
-    ) -> None:
-        self._space = Workspace(sizes, activations, loss, dtype, dropout)
+    def __init__(self, network: Network) -> None:
+        dtype = network.dtype
+        self._space = Workspace(network)
         self._store = aligned(self._space.padded, dtype)
         self.params = self._store[: self._space.parameters]
         self._memory = Memory(SGD, np.zeros(1, dtype), False, *_started())

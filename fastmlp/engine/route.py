@@ -26,18 +26,14 @@ transposed copy columns that fill no tile                                   thei
 ======================================================================
 """
 
-from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
-
 from fastmlp.kernels import tuning
-from fastmlp.kernels.layer.activation import IDENTITY, RELU, SIGMOID, SOFTMAX, TANH
 from fastmlp.kernels.layer.loss import BCE, HUBER, MAE, MSE
 from fastmlp.kernels.layer.update import SGD
 from fastmlp.kernels.machine.target import VECTOR_BYTES
 from fastmlp.kernels.net.plan import BLOCKS, GROUPS, NARROW, RESIDENT
+from fastmlp.network import Network
 from fastmlp.optimizer import Optimizer
 
 
@@ -73,26 +69,25 @@ class Router:
         For each layer, whether its weights go by strips, and are read by panels where rows are many.
     """
 
-    def __init__(self, sizes: Sequence[int], activations: Sequence[int], dtype: np.dtype, drops: bool = False) -> None:
-        itemsize = dtype.itemsize
+    def __init__(self, network: Network) -> None:
+        sizes, activations, itemsize = network.sizes, network.activations, network.dtype.itemsize
         self._lanes = lanes = VECTOR_BYTES // itemsize
-        shapes = list(pairwise(sizes))
+        shapes, parameters = network.shapes, network.parameters
         self.strips = [a * b >= tuning.STRIP_WEIGHTS and b >= 2 * lanes for a, b in shapes]
         far = [b * itemsize >= tuning.FAR_WEIGHTS for _, b in shapes]
         self.packed = [strips and apart for strips, apart in zip(self.strips, far, strict=True)]
         chunk = tuning.CHUNK_ROWS
         self.block = max(tuning.BLOCK_BYTES // (2 * sum(sizes) * itemsize) // chunk * chunk, tuning.BLOCK_ROWS)
-        parameters = sum((a + 1) * b for a, b in shapes)
         self._groups = parameters <= tuning.GROUPED_PARAMETERS and not any(self.strips)
         wide = tuning.NARROW_LANES * lanes
         most = len(shapes) * min(tuning.NARROW_PARAMETERS, wide), len(shapes) * wide
         self._narrow = [parameters <= limit for limit in most]  # of few rows, of many
         # Other losses than these, and softmax, look across a row's outputs, which lie in different registers on the narrow
         # path.
-        self._narrow_losses = () if activations[-1] == SOFTMAX or drops else (BCE, MSE, MAE, HUBER)
+        self._narrow_losses = () if activations[-1] == "softmax" or any(network.dropout) else (BCE, MSE, MAE, HUBER)
         small = len(shapes) == 2 and max(sizes[:2]) <= tuning.RESIDENT_WIDTH and sizes[2] == 1
-        small = small and activations[0] in (RELU, TANH, SIGMOID, IDENTITY)
-        self._resident_losses = (BCE, *([MSE] if activations[-1] == IDENTITY else [])) if small else ()
+        small = small and activations[0] in ("relu", "tanh", "sigmoid", "identity")
+        self._resident_losses = (BCE, *([MSE] if activations[-1] == "identity" else [])) if small else ()
 
     def training(self, rows: int, loss: int, optimizer: Optimizer, weighted: bool, rated: bool) -> Route:
         """Of steps over so many rows, which have weights if `weighted`; each with a learning rate of its own if `rated`."""

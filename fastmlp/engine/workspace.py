@@ -4,8 +4,6 @@ The buffer is lent for a call, by the model itself if it is small, else by all m
 anything. Training allocates nothing.
 """
 
-from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +17,7 @@ from fastmlp.kernels.machine.target import VECTOR_BYTES
 from fastmlp.kernels.net.plan import BLOCKS, GROUPS, NARROW, RESIDENT, Layer, Table, Task
 from fastmlp.kernels.net.train import LAYERS, SQUARES, TASK
 from fastmlp.kernels.tuning import CHUNK_ROWS
+from fastmlp.network import Network
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest register
 PADDING = 16  # numbers: a multiple of every register's
@@ -136,29 +135,27 @@ class Workspace:
         Numbers of the optimiser's settings, before the partial losses.
     """
 
-    def __init__(
-        self, sizes: Sequence[int], activations: Sequence[int], loss: int, dtype: np.dtype, dropout: Sequence[float] = ()
-    ) -> None:
-        self.dtype, self.scratch = dtype, SCRATCH[dtype]
-        self.sizes = tuple(sizes)
-        layers = len(sizes) - 1
+    def __init__(self, network: Network) -> None:
+        self.dtype, self.scratch = network.dtype, SCRATCH[network.dtype]
+        self.sizes = network.sizes
+        layers, activations = len(network.shapes), network.codes()
         plan = np.zeros(LAYERS + layers * Layer.words, np.int64)
         table, task = _headers(plan)
-        self.router = router = Router(sizes, activations, dtype, any(dropout))
+        self.router = router = Router(network)
         self.offsets = []
         end = 0
-        dropped = [min(round(rate * RATE_UNITS), RATE_UNITS - 1) for rate in dropout]
-        for i, (layer, (fan_in, fan_out)) in enumerate(zip(_layers(plan), pairwise(sizes), strict=True)):
+        dropped = [min(round(rate * RATE_UNITS), RATE_UNITS - 1) for rate in network.dropout]
+        for i, (layer, (fan_in, fan_out)) in enumerate(zip(_layers(plan), network.shapes, strict=True)):
             weights, biases = end, end + fan_in * fan_out
             end = biases + fan_out
             self.offsets.append((weights, biases))
             layer.fan_in, layer.fan_out, layer.weights, layer.biases = fan_in, fan_out, weights, biases
             layer.activation, layer.strips, layer.packed = activations[i], router.strips[i], router.packed[i]
             layer.dropped = dropped[i] if i < len(dropped) else 0
-        self.drops = any(dropout)
+        self.drops = any(network.dropout)
         self.parameters = end
         self.padded = _whole(end, PADDING)
-        table.layers, table.parameters, table.block, task.loss = layers, self.padded, router.block, loss
+        table.layers, table.parameters, table.block, task.loss = layers, self.padded, router.block, network.loss_code()
         self.piece = max(tuning.CALL_TURN // end // router.block, 1) * router.block
         self.settings = SQUARES - (-end // tuning.STRETCH)
         self.layout = Layout(plan, table, task)

@@ -1,0 +1,55 @@
+"""Network: what a multilayer perceptron is, apart from its parameters."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from fastmlp.activations import CustomActivation, code_of
+from fastmlp.losses import LOSSES, CustomLoss
+
+
+@dataclass(frozen=True)
+class Network:
+    """The description that a model, its engine and its files share; it has been checked.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Widths, from the inputs to the outputs.
+    activations : tuple of str or CustomActivation
+        One for each layer.
+    loss : str or CustomLoss
+    dtype : numpy.dtype
+    dropout : tuple of float
+        A rate for each hidden layer; or none at all.
+    """
+
+    sizes: tuple[int, ...]
+    activations: tuple[str | CustomActivation, ...]
+    loss: str | CustomLoss
+    dtype: np.dtype
+    dropout: tuple[float, ...] = ()
+
+    @property
+    def loss_name(self) -> str:
+        """The loss's name."""
+        return self.loss if isinstance(self.loss, str) else self.loss.name
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Each layer's (fan_in, fan_out)."""
+        return list(pairwise(self.sizes))
+
+    @property
+    def parameters(self) -> int:
+        """The number of parameters."""
+        return sum((fan_in + 1) * fan_out for fan_in, fan_out in self.shapes)
+
+    def codes(self) -> list[int]:
+        """The kernels' numbers for the activations; a custom one is compiled at the first call."""
+        return [code_of(activation, self.dtype) for activation in self.activations]
+
+    def loss_code(self) -> int:
+        """The kernels' number for the loss; a custom one is compiled at the first call."""
+        return LOSSES[self.loss].code if isinstance(self.loss, str) else self.loss.code(self.dtype)
