@@ -30,7 +30,7 @@ class Timed:
     repeat = 3
 
     def take(self, work: Callable[[], object], calls: int = 1, threads: int = 1) -> None:
-        """Hand asv the time of one call, where `work` makes so many: together a millisecond or more."""
+        """Hand asv the time of one call, where `work` makes `calls` of them: together a millisecond or more."""
         clock = time.process_time if threads == 1 else time.perf_counter
         work()  # compiles, or loads what is compiled
         fastest, parts, end = inf, 0, time.perf_counter() + SAMPLE
