@@ -76,9 +76,13 @@ MODULES = {_name(path): path.read_text(encoding="utf-8") for path in sorted(PACK
 
 
 def imports(source: str, modules: Iterable[str]) -> set[str]:
-    """Those of the package's modules that a source imports, wherever in it: by their names behind ``fastmlp.``."""
+    """The package's modules that a source imports, wherever in it, but for type checkers: by their names behind ``fastmlp.``."""
     found = set()
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.test, node.body = ast.Constant(False), []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [(alias.name,) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -153,6 +157,11 @@ def test_no_module_imports_itself_by_way_of_others(graph: dict[str, set[str]]) -
 )
 def test_an_import_that_points_up_is_found(graph: dict[str, set[str]], module: str, line: str) -> None:
     assert upward({**graph, module: imports(f"{MODULES[module]}\n{line}", MODULES)})
+
+
+def test_what_only_type_checkers_import_may_point_up() -> None:
+    line = "if TYPE_CHECKING:\n    from fastmlp.model import Model\nelse:\n    from fastmlp.losses import LOSSES"
+    assert imports(line, MODULES) == {"losses"}
 
 
 def test_a_circle_on_one_floor_is_found(graph: dict[str, set[str]]) -> None:
