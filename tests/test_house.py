@@ -76,7 +76,7 @@ MODULES = {_name(path): path.read_text(encoding="utf-8") for path in sorted(PACK
 
 
 def imports(source: str, modules: Iterable[str]) -> set[str]:
-    """The package's modules that a source imports, wherever in it, but for type checkers: by their names behind ``fastmlp.``."""
+    """The package's modules that a source imports, but for type checkers: by their names behind ``fastmlp.``."""
     found = set()
     tree = ast.parse(source)
     for node in ast.walk(tree):
