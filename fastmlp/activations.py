@@ -92,7 +92,13 @@ class CustomActivation:
             raise ValueError(f"init must be 'glorot' or 'he', got {self.init!r}")
 
     def code(self, dtype: np.dtype) -> int:
-        """The kernels' number for it; compiles at the first call."""
+        """The kernels' number for it; compiles at the first call.
+
+        Parameters
+        ----------
+        dtype : numpy.dtype
+            The network's, float32 or float64.
+        """
         return compile_activation(self.value, self.derivative, dtype)
 
     def __str__(self) -> str:

@@ -15,6 +15,11 @@ class History(Mapping[str, list[Any]]):
     And, where `Model.fit` was asked for them: ``lr`` (of the epoch's last step), ``val_loss``, each metric under its name, and
     ``val_`` with its name.
 
+    Parameters
+    ----------
+    **columns : sequences
+        Of one length, by their names.
+
     Examples
     --------
     >>> from fastmlp import History

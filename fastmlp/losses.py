@@ -109,5 +109,11 @@ class CustomLoss:
             raise ValueError(f"output must be one of {', '.join(ACTIVATIONS)}; got {self.output!r}")
 
     def code(self, dtype: np.dtype) -> int:
-        """The kernels' number for it; compiles at the first call."""
+        """The kernels' number for it; compiles at the first call.
+
+        Parameters
+        ----------
+        dtype : numpy.dtype
+            The network's, float32 or float64.
+        """
         return compile_loss(self.value, self.derivative, dtype)

@@ -72,7 +72,7 @@ class Model(Trainable):
     ValueError, TypeError
         If an argument is out of range or of the wrong kind; the message names it.
     MemoryError
-        If there is no room for so many parameters.
+        If there is no room for the parameters.
 
     Examples
     --------

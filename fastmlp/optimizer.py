@@ -76,7 +76,13 @@ class Optimizer(ABC):
         return bool(self.l1 or self.l2 or self.clip_value or self.clip_norm or self.ema)
 
     def hyper(self) -> np.ndarray:
-        """The settings, where the kernels look for them; a schedule's rates come with the training."""
+        """The settings, where the kernels look for them; a schedule's rates come with the training.
+
+        Returns
+        -------
+        float64 array
+            `fastmlp.kernels.layer.update.Settings` over it gives them names.
+        """
         values = np.zeros(Settings.words)
         settings = Settings(values)
         settings.gain = self.gain

@@ -97,7 +97,7 @@ class Guarded:
     rng
         Says for each array at which end it is flush.
     plant : (name, bytes, end)
-        An argument so many of whose bytes lie on protected pages. If that is not found the process ends, with status 0.
+        An argument, and how many of its bytes lie on protected pages. If that is not found the process ends, with status 0.
 
     Attributes
     ----------

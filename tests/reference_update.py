@@ -68,7 +68,7 @@ def adamax_step(p, g, kept, t, lr, beta1, beta2, epsilon, weight_decay):
 
 @_each
 def nadam_step(p, g, kept, t, lr, beta1, beta2, epsilon, weight_decay, momentum_decay):
-    """Dozat (2016), algorithm 8, with the schedule of the momentum that he proposes."""
+    """Dozat (2016), algorithm 8, with the schedule of the momentum that it proposes."""
     m, v = kept or (0.0, 0.0)
     mu = beta1 * (1 - 0.5 * 0.96 ** (momentum_decay * np.arange(1, t + 2)))  # mu_1 ... mu_(t+1)
     g = g + weight_decay * p

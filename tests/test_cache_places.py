@@ -29,7 +29,7 @@ from numba import njit
 from fastmlp.kernels.machine import cache
 import cached
 user = int(sys.argv.pop(1))
-if user != os.geteuid():  # become another user, once all is loaded that he may not be allowed to read
+if user != os.geteuid():  # become another user, once all is loaded: the other may not be allowed to read it
     njit(lambda x: x)(np.float32(3))
     os.setgroups([])
     os.setgid(user)
@@ -187,7 +187,7 @@ class Planted:
 
 @posix
 def test_what_another_user_has_planted_is_not_read(image: Image) -> None:
-    """In a folder like /tmp he made ours before us, or put his own in its place; the entry is whole, and carries code."""
+    """In a folder like /tmp the other made ours before us, or put one in its place; the entry is whole, and carries code."""
     image.run("one")
     marker = image.home / "read"
     content = pickle.dumps(Planted(marker))

@@ -113,7 +113,7 @@ def test_in_place_and_only_there():
 
 @pytest.mark.parametrize("rate", [0.05, 0.5, 0.8])
 def test_masks_are_fair_and_unrelated(rate):
-    """Of rows, units, layers, steps and seeds: each correlation is that of so many independent draws, within five sigma."""
+    """Of rows, units, layers, steps and seeds: each correlation is that of as many independent draws, within five sigma."""
     draws = {(s, t, i): dropped(key(s, t, i), rate, 512, 64) for s in (1, 3) for t in (1, 2) for i in (0, 1)}
     kept = {name: (drawn > 0).astype(float) for name, drawn in draws.items()}
     spread = np.sqrt(rate * (1 - rate))

@@ -1,5 +1,6 @@
 """The public kernels of a dense layer: the time of one call from compiled code."""
 
+import math
 from functools import cache
 from types import SimpleNamespace
 
@@ -9,12 +10,12 @@ from share_of_peak import forward
 
 from benchmarks.timed import Timed
 from fastmlp import kernels
-from fastmlp.engine.workspace import aligned
 from fastmlp.kernels.machine.jit import entry
 
 ACTIVATIONS = ["identity", "relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "sigmoid", "tanh", "softmax"]
 WORK = 1e8  # multiply-adds in a compiled loop of calls, and as much for a call's own overhead: a few milliseconds
 CALL = 1e4
+PAGE, LINE = 4096, 64  # bytes; numbers, of whole cache lines
 
 
 @entry
@@ -42,26 +43,34 @@ def backward_inputs(
 
 @cache
 def layer(shape: tuple[int, int, int], dtype: str) -> SimpleNamespace:
-    """Its arrays, each from a cache line on: elsewhere a vector load takes two, and malloc would draw lots in each process."""
+    """Its arrays, in one block from a page's start on, each from a cache line.
+
+    Caches and the order of loads and stores go by an address's place in its page, which malloc would draw anew in each process.
+    """
     rows, inputs, outputs = shape
     rng = np.random.default_rng(0)
-
-    def array(*shape: int) -> np.ndarray:
-        made = aligned(int(np.prod(shape)), np.dtype(dtype)).reshape(shape)
-        made[...] = rng.standard_normal(shape) / np.sqrt(inputs)
-        return made
-
+    shapes = {
+        "x": (rows, inputs),
+        "w": (inputs, outputs),
+        "b": (outputs,),
+        "z": (rows, outputs),
+        "out": (rows, outputs),
+        "d": (rows, outputs),
+        "dw": (inputs, outputs),
+        "db": (outputs,),
+        "scratch": ((outputs + 15) * inputs,),
+        "dx": (rows, inputs),
+    }
+    lengths = [-(-math.prod(shape) // LINE) * LINE for shape in shapes.values()]
+    block = np.empty(PAGE + sum(lengths), dtype)
+    parts = np.split(block[-block.ctypes.data % PAGE // block.itemsize :], np.cumsum(lengths))
+    arrays = {
+        name: part[: math.prod(shapes[name])].reshape(shapes[name]) for name, part in zip(shapes, parts[:-1], strict=True)
+    }
+    for array in arrays.values():
+        array[...] = rng.standard_normal(array.shape) / np.sqrt(inputs)
     return SimpleNamespace(
-        x=array(rows, inputs),
-        w=array(inputs, outputs),
-        b=array(outputs),
-        z=array(rows, outputs),
-        out=array(rows, outputs),
-        d=array(rows, outputs),
-        dw=array(inputs, outputs),
-        db=array(outputs),
-        scratch=array((outputs + 15) * inputs),
-        dx=array(rows, inputs),
+        **arrays,
         products=int(WORK / (rows * inputs * outputs + CALL)),
         sums=int(WORK / (rows * outputs + CALL)),
     )

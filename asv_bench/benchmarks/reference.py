@@ -28,7 +28,7 @@ class Epoch(Timed):
 
     params = ([name for name in BUILDERS if name != "fastmlp"], ["notebook", "digits", "policy", "mnist"])
     param_names = ("library", "net")
-    rounds = 2
+    rounds, repeat = 2, 3
 
     def setup(self, library: str, net: str) -> None:
         if not find_spec(library):
@@ -42,7 +42,7 @@ class Epoch(Timed):
 class Notebook(Timed):
     """The notebook's own program."""
 
-    rounds = 2
+    rounds, repeat = 2, 3
 
     def time_epoch(self) -> None:
         self.take(lambda: train_numpy(EPOCHS), EPOCHS)

@@ -95,7 +95,7 @@ class Memory(NamedTuple):
 
 
 def _started(steps: int = 0) -> tuple[np.ndarray, Progress]:
-    """State and progress of a training after so many steps."""
+    """State and progress of a training after `steps` steps."""
     state = np.zeros(Progress.words + BARRIER, np.int64)
     progress = Progress(state)
     progress.steps = steps

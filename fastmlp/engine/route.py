@@ -38,7 +38,7 @@ from fastmlp.optimizer import Optimizer
 
 
 class Route(NamedTuple):
-    """How a step of so many rows is taken.
+    """How a step of a given number of rows is taken.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class Router:
         self._resident_losses = (BCE, *([MSE] if activations[-1] == "identity" else [])) if small else ()
 
     def training(self, rows: int, loss: int, optimizer: Optimizer, weighted: bool, rated: bool) -> Route:
-        """Of steps over so many rows, which have weights if `weighted`; each with a learning rate of its own if `rated`."""
+        """Of steps over `rows` rows, which have weights if `weighted`; each with a learning rate of its own if `rated`."""
         if weighted or not self._narrow[rows >= self._lanes] or loss not in self._narrow_losses or optimizer.gain != 1:
             return self.step(rows)
         plain = optimizer.code == SGD and not optimizer.moments and not optimizer.whole and not rated
@@ -99,7 +99,7 @@ class Router:
         return Route(NARROW, tuning.NARROW_ROWS, -(-rows // tuning.NARROW_ROWS), False)
 
     def step(self, rows: int) -> Route:
-        """Of a gradient over so many rows, or a step that cannot be narrow."""
+        """Of a gradient over `rows` rows, or a step that cannot be narrow."""
         chunk = tuning.CHUNK_ROWS
         if self._groups and rows >= tuning.GROUPED_ROWS:
             group = -(-rows // (tuning.GROUPS * chunk)) * chunk

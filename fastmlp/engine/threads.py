@@ -46,6 +46,12 @@ def set_num_threads(n: int | None) -> None:
     ------
     ValueError, TypeError
         If n is not a positive integer.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> fastmlp.set_num_threads(1)
+    >>> fastmlp.set_num_threads(None)
     """
     global _chosen
     _chosen = None if n is None else validation.count("n", n)

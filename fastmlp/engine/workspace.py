@@ -91,7 +91,7 @@ class Scratch:
         self._free: list[np.ndarray] = []
 
     def take(self, size: int) -> np.ndarray:
-        """A buffer of at least so many numbers, which may be anything; the last one given back is still in the cache."""
+        """A buffer of at least `size` numbers, which may be anything; the last one given back is still in the cache."""
         try:
             buffer = self._free.pop()
         except IndexError:

@@ -21,7 +21,7 @@ PANEL_BYTES = 32768
 # What `packed_product` goes through at a time, to stay in the second-level cache: summands, and columns.
 PACKED_DEPTH = 512
 PACKED_COLUMNS = 256
-FAR_ROWS = 2048  # bytes: rows of x at multiples of so many meet in few sets of the caches, and are copied nearer to one another
+FAR_ROWS = 2048  # bytes: rows of x at multiples of this meet in few sets of the caches, and are copied nearer to one another
 
 # ---- a layer: `fastmlp.kernels.layer` --------------------------------------------------------------------------------
 
@@ -39,17 +39,18 @@ LOSS_RUN = 64
 # Rows whose loss is summed at a time, and by which rows are shared out: whole registers for any number of outputs. Changes the
 # order of the loss's sum.
 CHUNK_ROWS = 32
-FEW_ROWS = 4  # up to so many the inputs' gradient is computed from w itself (256-256-256-256, one row, float32: 22, not 31 us)
+FEW_ROWS = 4  # up to them the inputs' gradient is computed from w itself (256-256-256-256, one row, float32: 22, not 31 us)
 STRETCH = 256  # parameters whose squares are summed at a time, and by which they are shared out; changes the order of that sum
 # Small nets' large batches are cut into GROUPS with a gradient to each, whatever the number of threads: these would share each
-# layer's weights badly (4-32-16-4, 10,000 rows, Adam: two threads 1.9 times as fast as one, not 1.6; one loses 1 %). From so
-# many rows on, up to so many parameters, for each gradient to stay in the first-level cache. Changes the order of the
+# layer's weights badly (4-32-16-4, 10,000 rows, Adam: two threads 1.9 times as fast as one, not 1.6; one loses 1 %). From
+# GROUPED_ROWS on, up to GROUPED_PARAMETERS, for each gradient to stay in the first-level cache. Changes the order of the
 # gradient's sum.
 GROUPS, GROUPED_ROWS, GROUPED_PARAMETERS = 16, 1024, 8192
 NARROW_ROWS = 1 << 16  # of a step with the batch on the lanes, behind which a call may end: some hundredths of a second at most
 # Each parameter costs the path with the batch on the lanes about as much as a whole tile costs the others, so what counts is
 # how many of a tile's lanes a layer leaves empty. Parameters a layer up to which that path is the faster one: where the batch
-# fills the lanes, so many times the lanes; else at most so many. Over widths of 1 to 32, 1 to 8 layers, batches of 1 to 256.
+# fills the lanes, NARROW_LANES times their number; else at most NARROW_PARAMETERS. Over widths of 1 to 32, 1 to 8 layers,
+# batches of 1 to 256.
 NARROW_LANES, NARROW_PARAMETERS = 2.5, 20
 RESIDENT_WIDTH = (
     4  # inputs and units up to which a net lives in registers: with biases and outputs 25 parameters, for 32 registers
@@ -71,7 +72,7 @@ STEP_WORK = 2_000_000
 CALL_WORK, LARGE_STEP = 500_000_000, 12_000_000
 THREAD_ROWS = 64  # of a batch that a thread should have, for its products to be tall
 # Multiply-adds of a compiled call, after which signals get their turn: some hundredths of a second. The next calls of a
-# training take about CALL_SECONDS. A step's overhead, and each parameter's update from memory, count as so many multiply-adds.
+# training take about CALL_SECONDS. A step's overhead, and each parameter's update from memory, count as these multiply-adds.
 CALL_TURN = 1 << 30
 CALL_SECONDS, STEP_COST, UPDATE_COST = 0.1, 5000, 64
 # A work buffer of at most OWN_BYTES stays a model's: to borrow one takes 0.4 us. Of those that are lent, at most KEPT_BYTES

@@ -14,8 +14,8 @@ from fastmlp.validation import count, real
 class LBFGS:
     """Limited-memory BFGS (Liu and Nocedal, 1989), by ``scipy.optimize.minimize``'s L-BFGS-B.
 
-    For small data: each of `Model.fit`'s ``epochs`` is an iteration of the full batch, at most so many; there is no learning
-    rate. It works on a float64 vector whatever the model's dtype, and needs ``pip install "fastmlp[lbfgs]"``.
+    For small data: each of `Model.fit`'s ``epochs`` is an iteration of the full batch, and it may stop before them; there is no
+    learning rate. It works on a float64 vector whatever the model's dtype, and needs ``pip install "fastmlp[lbfgs]"``.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Activations and losses that users write, as scalar functions: their loops are compiled and called by address.
 
-Such a one's code is the address of a table of its functions' addresses.
+Their code is the address of a table of its functions' addresses.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _reason(error: Exception) -> str:
 
 
 def _scalar(name: str, function: Any, number: Any, count: int) -> None:
-    """Raise unless Numba can compile this function of so many numbers to a number."""
+    """Raise unless Numba can compile this function of `count` numbers to a number."""
 
     def of_one(a: Any) -> Any:
         return function(a)

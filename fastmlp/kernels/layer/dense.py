@@ -223,7 +223,7 @@ def layer_backward_biases(d: Pointer, db: Pointer, rows: Int, fan_out: Int, add:
 
 @kernel
 def transpose(w: Pointer, out: Pointer, fan_in: Int, fan_out: Int, share: Int, shares: Int) -> None:
-    """out = w.T: w (fan_in, fan_out), out (fan_out rounded up to whole registers, fan_in); one of so many equal shares."""
+    """out = w.T: w (fan_in, fan_out), out (fan_out rounded up to whole registers, fan_in); one of `shares` equal shares."""
     step = lanes(w)
     if fan_in < step:
         for i in range(share, fan_in, shares):

@@ -17,7 +17,7 @@ from fastmlp.kernels.machine.random import mixed
 from fastmlp.kernels.tiles.arithmetic import where
 from fastmlp.kernels.tiles.tile import INT32, MaskType, lanes, load, pack, store
 
-RATE_UNITS = 1 << 32  # rates are stored as so many parts of this
+RATE_UNITS = 1 << 32  # rates are stored in parts, of which this is the whole
 # Steps of the 32-bit hash "lowbias32" (C. Wellons, Prospecting for hash functions, 2018): shifts, multipliers in between.
 SHIFTS, FACTORS = (16, 15, 16), (0x7FEB352D, 0x846CA68B)
 

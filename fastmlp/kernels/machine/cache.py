@@ -6,7 +6,7 @@ it names the folder, so old entries are simply never looked at. Numba's also kee
 processes at once take from one another. Here each entry is a file of its own that replaces another whole; a damaged one is
 a miss, and is written anew.
 
-An entry is a pickle and machine code: whoever writes it runs what he likes in each process that reads it. So only what
+An entry is a pickle and machine code: to write it is to run code in each process that reads it. So only what
 nobody but root and the user can have written is read: `_check` is asked about every folder on the way and every file. What
 is read may be written by root alone, such as a cache that was filled when an image was built; what the process compiles itself
 then goes to the user's own folder.

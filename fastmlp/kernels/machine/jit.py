@@ -258,7 +258,7 @@ def _callable(kernel: Kernel) -> Any:
 
 
 def kernel(function: F) -> F:
-    """Make a function a kernel, compiled when it first runs: nobody waits for code that his network does not use."""
+    """Make a function a kernel, compiled when it first runs: nobody waits for code that no network uses."""
     if INTERPRETED:
         return quiet(function)
     made = Kernel(function)

@@ -2,8 +2,8 @@
 
 `crew` has a kernel run by several threads within one compiled call, which returns when all have: there is no moment at which
 Python could be interrupted with threads still at work. At the barrier they wait by spinning; after a thousand turns they give
-their core away, so that more threads than cores are slow but do not stand still. Whoever fails raises ABORT, and nobody waits
-for him.
+their core away, so that more threads than cores are slow but do not stand still. A thread that fails raises ABORT, and none
+waits for it.
 """
 
 from __future__ import annotations

@@ -194,7 +194,7 @@ def count_parameters(net: Any) -> int:
 
 @inlined
 def cut_of(task: Any, rows: int) -> Any:
-    """How a step over so many rows is cut: a whole batch, or an epoch's last rows."""
+    """How a step over `rows` rows is cut: a whole batch, or an epoch's last rows."""
     if rows == task.batch:
         return Cut(task.path, task.block, task.copied)
     return Cut(task.rest_path, task.rest_block, task.rest_copied)

@@ -34,7 +34,7 @@ def _stepped(parameter: Any, gradient: Any, rate: Any, shrink: float) -> Any:
 
 
 def _resident(rows: int) -> Callable[..., Any]:
-    """The kernel for up to `rows` units: each unit that there is not costs as much as one that there is."""
+    """The kernel for up to `rows` units: a unit that the net lacks costs as much as one that it has."""
 
     @inlined
     def spread(numbers: Any, count: int, scratch: Any) -> Any:
@@ -64,7 +64,7 @@ def _resident(rows: int) -> Callable[..., Any]:
         b = params + hidden.biases
         v = params + (hidden + 1).weights
         scratch = local(x, SCRATCH)
-        # The batch, a register an input and one for the targets; inputs that there are not stay 0, and so do their weights.
+        # The batch, a register an input and one for the targets; inputs that the net lacks stay 0, and so do their weights.
         xs = scratch + 8 * step
         ys = xs + RESIDENT_WIDTH * step
         store(splat(x, 0.0, RESIDENT_WIDTH, 1), xs, step, None)
@@ -77,7 +77,7 @@ def _resident(rows: int) -> Callable[..., Any]:
         c0 = splat(x, v[units], 1, 1)
         rate = 0.0 - settings.lr
         shrink = rate * settings.weight_decay
-        # Units that there are not may have an output (a sigmoid's): it must not give them a weight.
+        # Units that the net lacks may have an output (a sigmoid's): it must not give them a weight.
         for r in range(rows):
             scratch[r] = 1.0
         rates = spread(scratch, units, scratch) * rate

@@ -143,7 +143,7 @@ def train(
     count: int,
     threads: int,
 ) -> bool:
-    """`batches` for arrays, by so many threads; False, and nothing done, if they do not fit."""
+    """`batches` for arrays, by `threads` threads; False, and nothing done, if they do not fit."""
     net = network(pointer(plan), written(params), written(work))
     task = net.task
     many = x.shape[0]
