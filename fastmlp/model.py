@@ -159,6 +159,8 @@ class Model(Trainable):
         codes = [code_of(activation, self.dtype) for activation in self.activations]
         self._engine = Engine(self.sizes, codes, self._code, self.dtype, self.dropout)
 
+    fit, fit_batches = Trainable.fit, Trainable.fit_batches  # by name: pages of the API show what a class itself has
+
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_engine": self._engine.save()}
 
