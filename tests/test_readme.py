@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from fastmlp.kernels.machine.interpreted import INTERPRETED
+from fastmlp.kernels.net import plan
 
 README = Path(__file__).parent.parent / "README.md"
 TEXT = README.read_text(encoding="utf-8")
@@ -46,16 +48,8 @@ def test_programs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     assert list(names["table"].columns[:2]) == ["epoch", "loss"]
 
 
-def test_links() -> None:
-    """Every page and picture that the pages name is there."""
-    pages = [README, *(README.parent / name for name in PAGES)]
-    for page in pages:
-        for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
-            if "://" not in target:
-                assert (page.parent / target).exists(), f"{page}: {target}"
-
-
 PAGES = (
+    "README.md",
     ".github/CONTRIBUTING.md",
     "asv_bench/README.md",
     "fastmlp/NUMBERS.md",
@@ -63,3 +57,28 @@ PAGES = (
     "tests/README.md",
     "tests/gallery/README.md",
 )
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links(name: str) -> None:
+    """Every page, picture and heading that a page refers to is there."""
+    page = README.parent / name
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        file, _, heading = target.partition("#")
+        found = page.parent / file if file else page
+        assert found.exists(), target
+        if heading:
+            headings = re.findall(r"^#+ (.*)", found.read_text(encoding="utf-8"), flags=re.M)
+            assert heading in [re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings], target
+
+
+def test_glossary() -> None:
+    """Each word once, in order; and what kernels are given is among them."""
+    text = (README.parent / "fastmlp" / "README.md").read_text(encoding="utf-8").partition("## Glossary")[2]
+    words = [word.lower() for word in re.findall(r"^\| (.*?) \|", text, flags=re.M)][1:]
+    assert words == sorted(set(words))
+    kernels = {name for name, one in vars(plan).items() if inspect.isclass(one) and one.__module__ == plan.__name__}
+    assert {name.lower() for name in kernels} - {"layer"} <= set(words)
+    assert "layer record" in words
