@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fastmlp.sklearn.estimators import MLPRegressor as MLPRegressor
 
 __version__ = "0.1.0"
+__docformat__ = "numpy"
 __all__ = [
     "LBFGS",
     "SGD",

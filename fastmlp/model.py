@@ -161,6 +161,8 @@ class Model(Trainable):
         self._code = network.loss_code()
         self._engine = Engine(network)
 
+    fit, fit_batches = Trainable.fit, Trainable.fit_batches  # by name: pages of the API show what a class itself has
+
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_engine": self._engine.save()}
 

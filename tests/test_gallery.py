@@ -34,12 +34,13 @@ CHECKS: dict[str, Callable[[dict[str, Any]], bool]] = {
 @pytest.mark.skipif(INTERPRETED, reason="takes compiled code")
 @pytest.mark.parametrize(("picture", "program"), list(zip(CHECKS, PROGRAMS, strict=True)), ids=list(CHECKS))
 def test_program(picture: str, program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for extra in ("sklearn", "matplotlib"):
-        pytest.importorskip(extra)
+    pytest.importorskip("sklearn")
+    matplotlib = pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     names: dict[str, Any] = {"__name__": picture}
-    exec(compile(program, f"gallery: {picture}", "exec"), names)
+    with matplotlib.rc_context():
+        exec(compile(program, f"gallery: {picture}", "exec"), names)
     assert CHECKS[picture](names)
     made, shown = tmp_path / f"{picture}.png", FOLDER / f"{picture}.png"
     assert abs(made.stat().st_size / shown.stat().st_size - 1) < 0.5

@@ -1,29 +1,19 @@
 """Which kernels take a step, and how it is cut: the one place that decides it. The kernels obey.
 
 It follows from the network and the call alone, by what the ways cost (`fastmlp.kernels.tuning`); each computes the same
-network:
+network. A step's path is the first of these that it may take:
 
-==========================================================
-====================================================================== a step its path
-==========================================================
-====================================================================== few parameters a layer NARROW: the batch on the lanes
-(`fastmlp.kernels.net.narrow`) of these at most 4-4-1, a register of rows, plain SGD RESIDENT: all in registers
-(`fastmlp.kernels.net.resident`) up to GROUPED_PARAMETERS, from GROUPED_ROWS rows on         GROUPS: a gradient for each group
-of rows, which are summed any other                                                   BLOCKS: of rows through all layers,
-forward and back ==========================================================
-======================================================================
+- RESIDENT, all in registers (`fastmlp.kernels.net.resident`): nets of at most 4-4-1, batches of a register's rows, plain SGD.
+- NARROW, the batch on the lanes (`fastmlp.kernels.net.narrow`): nets with few parameters a layer.
+- GROUPS, a gradient for each group of rows, which are summed: up to GROUPED_PARAMETERS, from GROUPED_ROWS rows on.
+- BLOCKS, blocks of rows through all layers, forward and back: any other.
 
-In blocks and groups, a layer goes its way:
+In groups and blocks, each layer goes its way:
 
-==========================================================
-====================================================================== a layer how it is read and updated
-==========================================================
-====================================================================== from STRIP_WEIGHTS weights on w.T by panels; the
-weights' gradient and update by strips of these, rows of w FAR_WEIGHTS bytes apart or more         w by panels too, from
-COPIED_ROWS rows on up to FEW_ROWS rows                                         the inputs' gradient from w itself, not from a
-transposed copy columns that fill no tile                                   their weights' gradient by the transposed product
-==========================================================
-======================================================================
+- From STRIP_WEIGHTS weights on, the weights' gradient and update go by strips, and w.T is read by panels.
+- Of these, layers whose rows of w lie FAR_WEIGHTS bytes apart or more read w by panels too, from COPIED_ROWS rows on.
+- Up to FEW_ROWS rows, the inputs' gradient is computed from w itself, not from a transposed copy.
+- Columns that fill no tile get their weights' gradient by the transposed product.
 """
 
 from typing import NamedTuple

@@ -1,0 +1,84 @@
+"""The README's programs, as they stand there: in order, in one process."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastmlp.kernels.machine.interpreted import INTERPRETED
+from fastmlp.kernels.net import plan
+
+README = Path(__file__).parent.parent / "README.md"
+TEXT = README.read_text(encoding="utf-8")
+PROGRAMS = [dedent(text) for text in re.findall(r"^( *```python\n.*?)^ *```", TEXT, flags=re.M | re.S)]
+
+
+@pytest.mark.skipif(INTERPRETED, reason="takes compiled code")
+def test_programs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    for extra in ("tqdm", "pandas"):
+        pytest.importorskip(extra)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    names: dict[str, Any] = {"__name__": "readme"}
+
+    def run(number: int) -> str:
+        exec(compile(PROGRAMS[number].partition("\n")[2], f"README: program {number}", "exec"), names)
+        return capsys.readouterr().out
+
+    with matplotlib.rc_context():
+        run(0)
+        printed = run(1)
+        trained = [names[name].copy() for name in ("W1", "b1", "W2", "b2")]
+        run(0)  # the weights to start from, anew
+        assert run(2) == printed != ""
+        w1, w2 = names["model"].weights
+        b1, b2 = names["model"].biases
+        for array, expected in zip((w1, b1, w2, b2), trained, strict=True):
+            np.testing.assert_allclose(array, expected, rtol=1e-12)
+        for number in range(3, len(PROGRAMS)):
+            run(number)
+        sys.modules["matplotlib.pyplot"].close("all")
+    assert list(names["table"].columns[:2]) == ["epoch", "loss"]
+
+
+PAGES = (
+    "README.md",
+    ".github/CONTRIBUTING.md",
+    "asv_bench/README.md",
+    "fastmlp/NUMBERS.md",
+    "fastmlp/README.md",
+    "tests/README.md",
+    "tests/gallery/README.md",
+)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links(name: str) -> None:
+    """Every page, picture and heading that a page refers to is there."""
+    page = README.parent / name
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        file, _, heading = target.partition("#")
+        found = page.parent / file if file else page
+        assert found.exists(), target
+        if heading:
+            headings = re.findall(r"^#+ (.*)", found.read_text(encoding="utf-8"), flags=re.M)
+            assert heading in [re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings], target
+
+
+def test_glossary() -> None:
+    """Each word once, in order; and what kernels are given is among them."""
+    text = (README.parent / "fastmlp" / "README.md").read_text(encoding="utf-8").partition("## Glossary")[2]
+    words = [word.lower() for word in re.findall(r"^\| (.*?) \|", text, flags=re.M)][1:]
+    assert words == sorted(set(words))
+    kernels = {name for name, one in vars(plan).items() if inspect.isclass(one) and one.__module__ == plan.__name__}
+    assert {name.lower() for name in kernels} - {"layer"} <= set(words)
+    assert "layer record" in words
