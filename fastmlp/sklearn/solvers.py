@@ -64,6 +64,9 @@ class Rates:
     ----------
     schedule : Schedule
     course : Course or None
+    names : set of str
+        What the epochs' logs had when it began. In epochs without some of these (`partial_fit` has no validation data) the
+        course stands still.
     epoch : int
         The next one's number.
     """
@@ -71,10 +74,10 @@ class Rates:
     def __init__(self, schedule: Schedule, before: "Rates | None", names: list[str]) -> None:
         if isinstance(schedule, ReduceOnPlateau):
             monitored(schedule.monitor, schedule.mode, names)
-        self.schedule, self.epoch = schedule, 0
+        self.schedule, self.names, self.epoch = schedule, set(names), 0
         self.course: Course | None = schedule.start()
         if before is not None and before.schedule == schedule:
-            self.epoch, self.course = before.epoch, deepcopy(before.course)
+            self.names, self.epoch, self.course = before.names, before.epoch, deepcopy(before.course)
 
     def of_epoch(self, steps: int, max_iter: int) -> np.ndarray:
         """A rate for each step of the next epoch; the fit ends with `max_iter`, and what comes later is its last epoch."""
@@ -83,6 +86,6 @@ class Rates:
 
     def observe(self, logs: dict[str, Any]) -> None:
         """Go on to the next epoch, after these logs."""
-        if self.course:
+        if self.course and self.names <= logs.keys():
             self.course.observe(logs)
         self.epoch += 1
