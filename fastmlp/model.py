@@ -168,6 +168,7 @@ class Model(Trainable):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self._loss = LOSSES.get(self.loss_name, self._loss)  # of a pickle: that of now, whatever version made it
         self._start()
         self._engine.restore(state["_engine"])
 

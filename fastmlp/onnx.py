@@ -24,7 +24,7 @@ def register() -> None:
     Notes
     -----
     ``skl2onnx.to_onnx(estimator, X)`` raises ValueError for an activation that scikit-learn's estimators have not, for several
-    different ones, and for ``loss="poisson"``.
+    different ones, for ``loss="poisson"``, and for a `CustomLoss` whose output activation is not the identity.
 
     Examples
     --------
@@ -74,8 +74,11 @@ def _converter(theirs: Callable[..., None]) -> Callable[..., None]:
 
 def _activation(estimator: Any) -> str:
     """scikit-learn's name for the hidden layers'."""
-    if estimator.out_activation_ == "exp":
-        raise ValueError("loss='poisson' has no converter to ONNX")
+    from sklearn.base import is_regressor
+
+    if is_regressor(estimator) and estimator.out_activation_ != "identity":
+        given = "loss='poisson'" if estimator.out_activation_ == "exp" else f"loss={estimator.loss!r}"
+        raise ValueError(f"{given} has no converter to ONNX, which needs the identity as the output activation")
     names = set(estimator._activations(len(estimator.coefs_) - 1)) or {"identity"}
     name = names.pop()
     name = "logistic" if name == "sigmoid" else name

@@ -33,6 +33,7 @@ class Optimizer(ABC):
 
     code: ClassVar[int]
     gain: ClassVar[float] = 1.0  # times the loss's gradient
+    by_mass: ClassVar[float] = 0.0  # 1: the penalty l2 is divided by the batch's rows, or the sum of their weights
     places: ClassVar[dict[str, str]] = {}  # in the kernels' settings, of fields of other names
 
     lr: Any = field(default=1e-3, kw_only=False)
@@ -85,7 +86,7 @@ class Optimizer(ABC):
         """
         values = np.zeros(Settings.words)
         settings = Settings(values)
-        settings.gain = self.gain
+        settings.gain, settings.by_mass = self.gain, self.by_mass
         for one in fields(self):
             value = getattr(self, one.name)
             if value is not None and not isinstance(value, Schedule):

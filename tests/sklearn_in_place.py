@@ -27,7 +27,7 @@ def _faulty(job: Job, fault: str) -> Job:
     if fault == "epsilon":
         if not hasattr(optimizer, "epsilon"):
             return job
-        return replace(job, optimizer=replace(optimizer, sklearn=0.0, l2=optimizer.l2 / job.batch))
+        return replace(job, optimizer=replace(optimizer, sklearn=0.0))
     factor = {"sign": -1.0, "share": job.batch}[fault]
     return replace(job, optimizer=replace(optimizer, gain=optimizer.gain * factor))
 

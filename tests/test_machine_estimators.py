@@ -25,7 +25,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 import fastmlp
-from fastmlp import MLPClassifier, MLPRegressor
+from fastmlp import MLPClassifier, MLPRegressor, schedules
 
 pytestmark = MARKS
 
@@ -33,10 +33,10 @@ SETTINGS: dict[str, Any] = {
     "hidden_layer_sizes": some.sampled_from(((), (3,), (17, 9), 5, (5,))),
     "activation": some.sampled_from(("relu", "tanh", "logistic", "tanh", "gelu", ["relu", "tanh"])),
     "dropout": some.sampled_from((0.0, 0.0, 0.2)),
-    "solver": some.sampled_from(("adam", "sgd", "adam", "lbfgs")),
+    "solver": some.sampled_from(("adam", "sgd", "adam", "lbfgs", "rmsprop", fastmlp.Lion(1e-3))),
     "alpha": some.sampled_from((0.0, 1e-3)),
     "batch_size": some.sampled_from(("auto", 7, 1000)),
-    "learning_rate": some.sampled_from(("constant", "invscaling", "adaptive")),
+    "learning_rate": some.sampled_from(("constant", "invscaling", "adaptive", "constant", schedules.Step(1e-2, epochs=2))),
     "learning_rate_init": some.sampled_from((1e-3, 1e-2)),
     "max_iter": some.integers(1, 4),
     "shuffle": some.booleans(),
@@ -57,6 +57,8 @@ BAD: tuple[dict[str, Any], ...] = (
     {"batch_size": 0},
     {"max_iter": 0},
     {"solver": "newton"},
+    {"solver": fastmlp.Lion},
+    {"learning_rate": 0.1},
     {"learning_rate_init": -0.1},
     {"beta_1": 1.0},
     {"random_state": "seed"},
@@ -174,6 +176,8 @@ class EstimatorMachine(RuleBasedStateMachine):
         lbfgs = estimator.solver == "lbfgs"
         if not _names_fit(estimator, len(hidden)) or (lbfgs and (validates or (hidden and estimator.dropout))):
             return True
+        if isinstance(estimator.learning_rate, schedules.Schedule) and (lbfgs or not isinstance(estimator.solver, str)):
+            return True
         if incremental and (estimator.early_stopping or (lbfgs and self.classifies)):
             return True
         if self.of is None or not (incremental or estimator.warm_start):
@@ -233,7 +237,7 @@ class EstimatorMachine(RuleBasedStateMachine):
         self.estimator.set_params(**settings)
 
     @precondition(lambda self: not self.classifies)
-    @rule(loss=some.sampled_from(("squared_error", "poisson")))
+    @rule(loss=some.sampled_from(("squared_error", "poisson", "huber", "absolute_error")))
     def set_loss(self, loss: str) -> None:
         self.estimator.set_params(loss=loss)
 
@@ -444,6 +448,7 @@ class EstimatorMachine(RuleBasedStateMachine):
             else NAMES.get(estimator.out_activation_, estimator.out_activation_)
         )
         want = reference.forward(X, estimator.coefs_, estimator.intercepts_, [*names, out])
+        assert reference.error(estimator.model_.predict(X), want, 1.0) < 1e-10
         want = np.exp(want) if estimator.out_activation_ == "exp" else want
         if self.classifies:
             got = estimator.predict_proba(X)

@@ -11,7 +11,8 @@ from sklearn.utils import compute_sample_weight
 from sklearn.utils.multiclass import unique_labels
 
 from fastmlp import onnx, validation
-from fastmlp.sklearn.coefficients import STOCHASTIC, Coefficients, validate_data
+from fastmlp.sklearn.coefficients import Coefficients, validate_data
+from fastmlp.sklearn.objectives import output
 
 CURVES = {"loss_curve_", "validation_loss_curve_", "validation_scores_"}  # which grow in place
 
@@ -55,7 +56,7 @@ class Arguments(Coefficients):
             raise ValueError(
                 f"hidden_layer_sizes must be {was[1:-1]}, those of coefs_, to go on from the fit before, got {layers[1:-1]}"
             )
-        if not is_classifier(self) and (self.loss == "poisson") != (self.out_activation_ == "exp"):
+        if not is_classifier(self) and output(self.loss) != self.out_activation_:
             raise ValueError(f"loss must be that of the fit before, to go on from it, got {self.loss!r}")
 
     def _held_out(self, X: Any, y: Any) -> tuple[Any, np.ndarray] | None:
@@ -65,7 +66,7 @@ class Arguments(Coefficients):
         if X is None or y is None:
             given, lacks = ("y_val", "X_val") if X is None else ("X_val", "y_val")
             raise ValueError(f"{given} is provided, but {lacks} was not provided.")
-        if self.solver not in STOCHASTIC:
+        if not self._stochastic():
             raise ValueError(f"X_val and y_val need a stochastic solver, got solver={self.solver!r}.")
         X, y = validate_data(
             self,

@@ -11,7 +11,9 @@ from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptr
 
 from fastmlp import onnx, validation
 from fastmlp.model import Model
-from fastmlp.sklearn.objectives import objective
+from fastmlp.optimizer import Optimizer
+from fastmlp.sklearn.objectives import Objective, objective, output
+from fastmlp.sklearn.solvers import SOLVERS
 from fastmlp.training.dataset import PIECE, WHOLE
 
 try:
@@ -21,9 +23,6 @@ except ImportError:  # scikit-learn 1.5
     def validate_data(estimator: Any, *data: Any, **options: Any) -> Any:
         """What is a method there."""
         return estimator._validate_data(*data, **options)
-
-
-STOCHASTIC = ("sgd", "adam")
 
 
 def dense(X: Any, dtype: np.dtype) -> np.ndarray:
@@ -66,6 +65,16 @@ class Coefficients(BaseMultilayerPerceptron):
         for name in self._get_param_names():
             setattr(self, name, arguments[name])
 
+    def _stochastic(self) -> bool:
+        """Whether the solver goes step by step."""
+        return isinstance(self.solver, Optimizer) or self.solver in ("sgd", "adam", *SOLVERS)
+
+    def _check_solver(self) -> bool:
+        return self._stochastic() or bool(super()._check_solver())
+
+    def _objective(self, outputs: int) -> Objective:
+        return objective(self.loss, self.out_activation_, outputs)
+
     def _activations(self, hidden: int) -> list[Any]:
         """The model's, of the hidden layers."""
         given = self.activation
@@ -83,7 +92,7 @@ class Coefficients(BaseMultilayerPerceptron):
         self.n_outputs_ = y.shape[1]
         self.n_layers_ = len(layer_units)
         if not is_classifier(self):
-            self.out_activation_ = "exp" if self.loss == "poisson" else "identity"
+            self.out_activation_ = output(self.loss)
         else:
             self.out_activation_ = "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
         names = self._activations(len(layer_units) - 2)
@@ -93,7 +102,7 @@ class Coefficients(BaseMultilayerPerceptron):
             bound = np.sqrt((2.0 if name == "sigmoid" else 6.0) / (fan_in + fan_out))
             self.coefs_.append(self._random_state.uniform(-bound, bound, (fan_in, fan_out)).astype(dtype))
             self.intercepts_.append(self._random_state.uniform(-bound, bound, fan_out).astype(dtype))
-        if self.solver in STOCHASTIC:
+        if self._stochastic():
             self._start_curves()
 
     def _start_curves(self) -> None:
@@ -125,7 +134,7 @@ class Coefficients(BaseMultilayerPerceptron):
         widths, arrays = self._widths(), [np.asarray(array) for array in (*self.coefs_, *self.intercepts_)]
         if dtype is None:
             dtype = np.dtype(np.float32 if all(array.dtype == np.float32 for array in arrays) else np.float64)
-        goal = objective(self.out_activation_, widths[-1])
+        goal = self._objective(widths[-1])
         model = Model.from_weights(
             [np.zeros(shape, dtype) for shape in pairwise(widths)],
             [np.zeros(width, dtype) for width in widths[1:]],

@@ -1,16 +1,19 @@
 """scikit-learn's losses and optimisers, as the kernels compute them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 
+from fastmlp.activations import CustomActivation
 from fastmlp.kernels.layer.loss import CLIPPED_BCE, CLIPPED_CROSS_ENTROPY
-from fastmlp.losses import CustomLoss
+from fastmlp.losses import LOSSES, CustomLoss
 from fastmlp.model import Model
 from fastmlp.optimizer import Optimizer
-from fastmlp.optimizers import SGD, Adam
+from fastmlp.optimizers import SGD, Adam, AdamW, Lion
+from fastmlp.sklearn.solvers import Solver
+from fastmlp.validation import choice
 
 
 @dataclass(frozen=True, repr=False)
@@ -18,6 +21,7 @@ class SklearnSGD(SGD):
     """SGD whose velocity contains the learning rate, with an L2 penalty that is divided by the batch's rows."""
 
     gain: float = 1.0  # type: ignore[misc]  # of a fit, not of the class
+    by_mass: float = 1.0  # type: ignore[misc]
     sklearn: float = 1.0
 
     def __post_init__(self) -> None:
@@ -29,6 +33,7 @@ class SklearnAdam(Adam):
     """Adam with epsilon added before the bias correction, with an L2 penalty that is divided by the batch's rows."""
 
     gain: float = 1.0  # type: ignore[misc]  # of a fit, not of the class
+    by_mass: float = 1.0  # type: ignore[misc]
     sklearn: float = 1.0
 
     def __post_init__(self) -> None:
@@ -41,6 +46,9 @@ def _poisson(z: Any, y: Any) -> Any:
 
 def _poisson_slope(z: Any, y: Any) -> Any:
     return np.exp(z) - y
+
+
+NAMES = {"huber": "huber", "absolute_error": "mae"}  # losses that scikit-learn's estimators have not, and a model's names
 
 
 @dataclass(frozen=True)
@@ -59,8 +67,8 @@ class Objective:
         The kernels' of the loss, where it is not the model's.
     """
 
-    activation: str
-    loss: Any
+    activation: str | CustomActivation
+    loss: str | CustomLoss
     scale: float
     gain: float = 1.0
     code: int | None = None
@@ -69,8 +77,14 @@ class Objective:
         """The kernels' number for the loss."""
         return model._code if self.code is None else self.code
 
+    def is_of(self, model: Model) -> bool:
+        """Whether that is the model's loss."""
+        return bool(model._loss == (LOSSES[self.loss] if isinstance(self.loss, str) else self.loss))
+
     def optimizer(self, settings: Any, alpha: float) -> Optimizer:
         """The step of scikit-learn's optimiser; all factors but `gain` leave its trajectory as it is."""
+        if isinstance(settings, Solver):
+            return self._scaled(settings.optimizer, alpha)
         if isinstance(settings, SGDOptimizer):
             return SklearnSGD(
                 lr=settings.learning_rate / self.scale,
@@ -88,17 +102,46 @@ class Objective:
             gain=self.gain,
         )
 
+    def rates(self, rates: np.ndarray, optimizer: Optimizer) -> np.ndarray:
+        """A schedule's, for what `optimizer` returned: the other optimisers' steps are as long for any multiple of a loss."""
+        return rates / self.scale if isinstance(optimizer, SGD) else rates
 
-def objective(output: str, outputs: int) -> Objective:
-    """The objective that an `out_activation_` stands for.
+    def _scaled(self, given: Optimizer, alpha: float) -> Optimizer:
+        """The optimiser whose steps down the model's loss are those of the given one down scikit-learn's."""
+        names = {"l1", "l2", "clip_value", "clip_norm", "epsilon"}
+        if not isinstance(given, AdamW | Lion):  # whose decay is no part of the gradient
+            names.add("weight_decay")
+        changed = {name: value * self.scale for name in names if (value := getattr(given, name, None)) is not None}
+        penalised = bool(given.l1 or given.l2)
+        if not penalised:
+            changed["l2"] = alpha * self.scale
+        if isinstance(given, SGD) and isinstance(given.lr, int | float):
+            changed["lr"] = given.lr / self.scale
+        optimizer = replace(given, **changed)
+        object.__setattr__(optimizer, "gain", self.gain)  # of a fit, not of the class
+        object.__setattr__(optimizer, "by_mass", float(not penalised))
+        return optimizer
+
+
+def output(loss: str | CustomLoss) -> str | CustomActivation:
+    """A regressor's `out_activation_`."""
+    if isinstance(loss, CustomLoss):
+        return loss.output
+    return "exp" if loss == "poisson" else "identity"
+
+
+def objective(loss: str | CustomLoss, output: str | CustomActivation, outputs: int) -> Objective:
+    """The objective of a loss, where such an `out_activation_` makes the predictions.
 
     scikit-learn takes the mean of squared_error over the outputs, but not that of its gradient.
     """
-    if output == "identity":
-        return Objective("identity", "mse", 2.0, outputs)
-    if output == "softmax":
+    if output == "softmax" and loss == "log_loss":
         return Objective("softmax", "cross_entropy", 1.0, code=CLIPPED_CROSS_ENTROPY)
-    if output == "logistic":
+    if loss == "log_loss":
         return Objective("sigmoid", "bce", 1.0 / outputs, code=CLIPPED_BCE)
-    # Of the logarithm of what is predicted: there (p - y) has no 0 / 0.
-    return Objective("identity", CustomLoss("poisson", _poisson, _poisson_slope), 1.0 / outputs)
+    activation = "identity" if output == "exp" else output
+    if loss == "squared_error":
+        return Objective(activation, "mse", 2.0, outputs)
+    if loss == "poisson":  # of the logarithm of what is predicted: there (p - y) has no 0 / 0
+        return Objective(activation, CustomLoss("poisson", _poisson, _poisson_slope), 1.0 / outputs)
+    return Objective(activation, loss if isinstance(loss, CustomLoss) else NAMES[choice("loss", loss, NAMES)], 1.0)

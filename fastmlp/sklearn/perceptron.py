@@ -12,7 +12,6 @@ from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
 from sklearn.model_selection import train_test_split
-from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight
@@ -22,9 +21,9 @@ from fastmlp.callbacks import hooks
 from fastmlp.engine import threads
 from fastmlp.engine.engine import Job
 from fastmlp.optimizers import SGD
+from fastmlp.sklearn import solvers
 from fastmlp.sklearn.arguments import Arguments
-from fastmlp.sklearn.coefficients import STOCHASTIC, blocks, dense, held, parts
-from fastmlp.sklearn.objectives import objective
+from fastmlp.sklearn.coefficients import blocks, dense, held, parts
 
 
 class Perceptron(Arguments):
@@ -56,8 +55,9 @@ class Perceptron(Arguments):
             raise ValueError("partial_fit does not support early_stopping=True")
         self._activations(len(hidden))
         drops = any(validation.dropout(self.dropout, len(hidden)))
-        if drops and self.solver not in STOCHASTIC:
+        if drops and not self._stochastic():
             raise ValueError(f"dropout needs a stochastic solver, got solver={self.solver!r}.")
+        solvers.schedule(self)  # which may refuse the settings
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, y = self._validate_input(X, y, incremental, reset=first)
         y = self._rows("y", y)
@@ -73,7 +73,7 @@ class Perceptron(Arguments):
         else:
             self._check_layers(layers)
         with threads.limit(self.n_threads):
-            if self.solver in STOCHASTIC:
+            if self._stochastic():
                 self._fit_stochastic(X, y, sample_weight, weights, incremental, held_out)
             else:
                 self._fit_lbfgs(X, y, weights)
@@ -91,7 +91,7 @@ class Perceptron(Arguments):
         if not self._in_use():
             self._link(self._build(np.dtype(np.float64)))
         model = self._model
-        goal = objective(self.out_activation_, self.n_outputs_)
+        goal = self._objective(self.n_outputs_)
         views = [*model.weights, *model.biases]
         for view, values in zip(views, np.split(packed, np.cumsum([view.size for view in views])[:-1]), strict=True):
             view[...] = values.reshape(view.shape)
@@ -161,9 +161,10 @@ class Perceptron(Arguments):
         if self.early_stopping and held_out is None:
             X, X_val, y, y_val, weights, weight_val = self._split(X, y, weights, sample_weight)
             held_out = X_val, y_val
-        self._start(incremental)
+        names = ["loss", *(["val_loss", "val_score"] if held_out is not None else [])]
+        self._start(incremental, names)
         model = self._model
-        goal = objective(self.out_activation_, self.n_outputs_)
+        goal = self._objective(self.n_outputs_)
         Y = self._targets(y, weights, model.dtype)
         X = held(X, model.dtype)
         look = None if held_out is None else self._validation(*held_out, weight_val)
@@ -183,17 +184,21 @@ class Perceptron(Arguments):
                 if rate != self._optimizer.learning_rate:
                     rate = self._optimizer.learning_rate
                     job.optimizer = goal.optimizer(self._optimizer, self.alpha)
+                rates = None if self._rates is None else self._rates.of_epoch(-(-samples // job.batch), self.max_iter)
+                job.rates = None if rates is None else goal.rates(rates, job.optimizer)
                 loss = self._epoch(job)
                 self.n_iter_ += 1
                 self.loss_ = loss / goal.scale
                 self.loss_curve_.append(self.loss_)
                 if self.verbose:
                     print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
-                logs = {"epoch": epoch, "loss": self.loss_}
+                logs = {"epoch": epoch, "loss": self.loss_} | ({} if rates is None else {"lr": rates.item(-1)})
                 improved = self._follow(logs, look)
                 if improved and best is not None:
                     best[:] = model.params
                 self._optimizer.iteration_ends(self.t_ + samples)
+                if self._rates is not None:
+                    self._rates.observe(logs)
                 stopping = False
                 if self._no_improvement_count > self.n_iter_no_change:
                     what = "Validation score" if self.early_stopping else "Training loss"
@@ -206,7 +211,7 @@ class Perceptron(Arguments):
                 self.t_ += samples  # the last of the epoch's notes: by it an error tells whether all are there
                 if self._call("on_epoch_end", logs) or stopping:
                     break
-                if self.n_iter_ == self.max_iter and not incremental:
+                if self.n_iter_ == self.max_iter and not incremental and self._rates is None:  # a schedule means to come there
                     warnings.warn(
                         f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't"
                         " converged yet.",
@@ -226,9 +231,14 @@ class Perceptron(Arguments):
         if logs:
             self._call("on_train_end", logs)
 
-    def _start(self, incremental: bool) -> None:
-        """Set up the model and the optimiser; those that there are go on in `partial_fit`, with the settings of now."""
-        settings = self._settings()
+    def _start(self, incremental: bool, names: list[str]) -> None:
+        """Set up the model and the optimiser; those that there are go on in `partial_fit`, with the settings of now.
+
+        `names` are those of the epochs' logs.
+        """
+        settings, schedule = solvers.settings(self), solvers.schedule(self)
+        before = getattr(self, "_rates", None) if incremental else None
+        self._rates = None if schedule is None else solvers.Rates(schedule, before, names)
         if not incremental or not hasattr(self, "_optimizer"):
             self._optimizer = settings
             self._link(self._build(dropout=self.dropout))
@@ -243,7 +253,8 @@ class Perceptron(Arguments):
             settings.iteration_ends(self.t_)
         self._optimizer = settings
         old = self._model
-        if not self._in_use() or old.dropout != validation.dropout(self.dropout, len(self.coefs_) - 1):
+        drops = validation.dropout(self.dropout, len(self.coefs_) - 1)
+        if not (self._in_use() and self._objective(self.n_outputs_).is_of(old) and old.dropout == drops):
             model = self._build(old.dtype, self.dropout)
             if model.sizes == old.sizes:  # its moments go on
                 model._engine.restore(old._engine.save() | {"params": model.params})
@@ -256,19 +267,13 @@ class Perceptron(Arguments):
             piece, losses = job, np.zeros(1)
             if issparse(job.X):
                 assert job.order is not None
-                visited = job.order[part]
+                visited, rates = job.order[part], job.rates
+                steps = slice(part.start // job.batch, -(-part.stop // job.batch))
                 piece = replace(job, X=dense(job.X[visited], job.y.dtype), y=job.y[visited], order=None)
+                piece.rates = None if rates is None else rates[steps]
             self._model._engine.train(piece, losses, lambda done: None)
             result += losses.item() * (piece.X.shape[0] / job.X.shape[0])
         return result
-
-    def _settings(self) -> Any:
-        """scikit-learn's optimiser without parameters: the settings, and the course of the learning rate."""
-        if self.solver == "sgd":
-            return SGDOptimizer(
-                [], self.learning_rate_init, self.learning_rate, self.momentum, self.nesterovs_momentum, self.power_t
-            )
-        return AdamOptimizer([], self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
 
     def _batch(self, samples: int) -> int:
         if self.batch_size == "auto":
@@ -290,7 +295,7 @@ class Perceptron(Arguments):
 
     def _validation(self, X: Any, y: np.ndarray, weights: np.ndarray | None) -> Callable[[], tuple[float, float]]:
         """What tells the loss and the score on validation data."""
-        model, goal = self._model, objective(self.out_activation_, self.n_outputs_)
+        model, goal = self._model, self._objective(self.n_outputs_)
         X = held(X, model.dtype)
         Y = self._targets(y, weights, model.dtype)
         out = np.empty(y.shape, model.dtype)

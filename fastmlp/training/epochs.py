@@ -14,7 +14,7 @@ from fastmlp.callbacks import EarlyStopping, hooks, listed
 from fastmlp.history import History
 from fastmlp.losses import LOSSES
 from fastmlp.metrics import METRICS, accuracy, monitored, reported
-from fastmlp.schedules import ReduceOnPlateau, Schedule
+from fastmlp.schedules import Course, ReduceOnPlateau, Schedule
 from fastmlp.training import doubts
 from fastmlp.training.dataset import Data, Network
 
@@ -205,12 +205,7 @@ class Epochs:
             return count, None
         count = min(count, max(RATES // self._steps, 1))
         steps = count * self._steps
-        name = f"{type(self._schedule).__name__}.rates"
-        given = self._schedule.rates(self._done * self._steps, steps, self._steps, self._epochs)
-        rates = validation.numbers(name, given) * (self._course.scale if self._course else 1.0)
-        if rates.shape != (steps,) or not ((rates >= 0) & np.isfinite(rates)).all():
-            raise ValueError(f"{name} must return {steps} finite numbers of at least 0, got {rates!r}")
-        return count, np.ascontiguousarray(rates, np.float64)
+        return count, rates(self._schedule, self._course, self._done * self._steps, steps, self._steps, self._epochs)
 
     def _fit_metrics(self) -> None:
         """Raise unless the metrics are for such targets: tried on a row. Users' functions are left for after the epochs."""
@@ -279,6 +274,15 @@ class Epochs:
             self._shown = now
             self._bar.set_postfix_str(f"loss={loss:.4g}", refresh=False)
             self._bar.update(done - self._bar.n)
+
+
+def rates(schedule: Schedule, course: Course | None, first: int, count: int, steps: int, epochs: int) -> np.ndarray:
+    """A schedule's rates, as `Schedule.rates` explains them, with what its course makes of them; raises where they are none."""
+    name = f"{type(schedule).__name__}.rates"
+    found = validation.numbers(name, schedule.rates(first, count, steps, epochs)) * (course.scale if course else 1.0)
+    if found.shape != (count,) or not ((found >= 0) & np.isfinite(found)).all():
+        raise ValueError(f"{name} must return {count} finite numbers of at least 0, got {found!r}")
+    return np.ascontiguousarray(found, np.float64)
 
 
 def interrupted(done: int, epochs: int) -> str:

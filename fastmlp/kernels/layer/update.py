@@ -34,6 +34,7 @@ class Settings(Record):
     clip_norm: float  # likewise
     ema: float  # 0: there is no running mean of the parameters
     sklearn: float  # 1: where the definitions differ, scikit-learn's
+    by_mass: float  # 1: the penalty l2 is divided by the batch's rows, or the sum of their weights
     gain: float  # times the loss's gradient
     rate: float  # the learning rate with its sign, and with the first moment's bias correction
     share: float  # what weight decay, or Nadam's momentum, makes of the rate

@@ -17,7 +17,7 @@ from fastmlp.kernels.tuning import STRETCH
 
 @kernel
 def penalty(net: Net, settings: Settings, mass: Double) -> Double:
-    """l1 * sum(|w|) + l2 / 2 * sum(w**2) over all weights, not the biases; for scikit-learn's form over the batch's rows."""
+    """l1 * sum(|w|) + l2 / 2 * sum(w**2) over all weights, not the biases; over `mass` if `by_mass`."""
     params = net.params
     lasso = settings.l1
     ridge = 0.5 * settings.l2
@@ -34,7 +34,7 @@ def penalty(net: Net, settings: Settings, mass: Double) -> Double:
                 part = load(w + i, 0, 1, 1, count - i)
                 sums = sums + fma(part * ridge, part, fabs(part) * lasso)
             result += total(sums)
-    return result / mass if settings.sklearn != 0.0 else result
+    return result / mass if settings.by_mass != 0.0 else result
 
 
 @kernel
@@ -42,7 +42,7 @@ def penalise(net: Net, settings: Settings, mass: Double, grads: Pointer, lower: 
     """grads += l1 * sign(w) + l2 * w for the weights among the parameters from `lower` to `upper`."""
     params = net.params
     lasso = settings.l1
-    ridge = settings.l2 / mass if settings.sklearn != 0.0 else settings.l2
+    ridge = settings.l2 / mass if settings.by_mass != 0.0 else settings.l2
     for index in range(net.table.layers):
         layer = net.layers + index
         start = max(lower, layer.weights)

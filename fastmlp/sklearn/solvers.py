@@ -1,0 +1,91 @@
+"""The optimisers and the schedules that scikit-learn has not, as its training loop asks for them."""
+
+from copy import deepcopy
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, BaseOptimizer, SGDOptimizer
+
+from fastmlp import optimizers
+from fastmlp.metrics import monitored
+from fastmlp.optimizer import Optimizer
+from fastmlp.schedules import Course, ReduceOnPlateau, Schedule
+from fastmlp.training.epochs import rates
+
+# Those that `solver` names beside scikit-learn's: "adamw", "rmsprop" and so on.
+SOLVERS = {
+    name.lower(): kind
+    for name, kind in vars(optimizers).items()
+    if isinstance(kind, type) and kind.__module__ == optimizers.__name__ and name not in ("SGD", "Adam")
+}
+
+
+class Solver(BaseOptimizer):
+    """One of fastmlp's optimisers; its learning rate is that of the optimiser, which a schedule may overrule."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+        super().__init__(1.0 if isinstance(optimizer.lr, Schedule) else optimizer.lr)
+
+
+def settings(estimator: Any) -> Any:
+    """scikit-learn's optimiser without parameters: the settings, and the course of the learning rate; or a `Solver`."""
+    solver, rate = estimator.solver, estimator.learning_rate_init
+    if solver == "sgd":
+        word = "constant" if isinstance(estimator.learning_rate, Schedule) else estimator.learning_rate
+        return SGDOptimizer([], rate, word, estimator.momentum, estimator.nesterovs_momentum, estimator.power_t)
+    adam = {"beta1": estimator.beta_1, "beta2": estimator.beta_2, "epsilon": estimator.epsilon}
+    if solver == "adam":
+        return AdamOptimizer([], rate, *adam.values())
+    if isinstance(solver, Optimizer):
+        return Solver(solver)
+    kind = SOLVERS[solver]
+    return Solver(kind(rate, **adam) if adam.keys() <= {one.name for one in fields(kind)} else kind(rate))
+
+
+def schedule(estimator: Any) -> Schedule | None:
+    """The schedule that the parameters ask for; raises where they contradict each other."""
+    rate, solver = estimator.learning_rate, estimator.solver
+    own = solver.lr if isinstance(solver, Optimizer) else None
+    if not isinstance(rate, Schedule):
+        return own if isinstance(own, Schedule) else None
+    if own is not None:
+        raise ValueError(f"learning_rate={rate!r} must not be given together with solver={solver!r}, which has its own lr")
+    if solver == "lbfgs":
+        raise ValueError(f"learning_rate={rate!r} needs a stochastic solver, got solver='lbfgs'")
+    return rate
+
+
+class Rates:
+    """A schedule over the epochs of a fit, and of the `partial_fit` that go on from there.
+
+    Attributes
+    ----------
+    schedule : Schedule
+    course : Course or None
+    names : set of str
+        What the epochs' logs had when it began. In epochs without some of these (`partial_fit` has no validation data) the
+        course stands still.
+    epoch : int
+        The next one's number.
+    """
+
+    def __init__(self, schedule: Schedule, before: "Rates | None", names: list[str]) -> None:
+        if isinstance(schedule, ReduceOnPlateau):
+            monitored(schedule.monitor, schedule.mode, names)
+        self.schedule, self.names, self.epoch = schedule, set(names), 0
+        self.course: Course | None = schedule.start()
+        if before is not None and before.schedule == schedule:
+            self.names, self.epoch, self.course = before.names, before.epoch, deepcopy(before.course)
+
+    def of_epoch(self, steps: int, max_iter: int) -> np.ndarray:
+        """A rate for each step of the next epoch; the fit ends with `max_iter`, and what comes later is its last epoch."""
+        epochs = max(max_iter, self.epoch + 1)
+        return rates(self.schedule, self.course, self.epoch * steps, steps, steps, epochs)
+
+    def observe(self, logs: dict[str, Any]) -> None:
+        """Go on to the next epoch, after these logs."""
+        if self.course and self.names <= logs.keys():
+            self.course.observe(logs)
+        self.epoch += 1
