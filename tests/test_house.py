@@ -24,11 +24,11 @@ FLOORS = [
     ["kernels.layer"],
     ["kernels.net"],
     ["kernels"],
-    ["validation", "activations", "losses", "optimizer", "optimizers", "schedules", "metrics", "history", "initialisation"],
+    ["validation", "activations", "losses", "optimizer", "optimizers", "schedules", "metrics", "history", "initialisation", "network"],
     ["engine"],
     ["training", "callbacks"],
     ["model"],
-    ["sklearn", "warmup", "onnx"],
+    ["sklearn", "estimators", "warmup", "onnx"],
     [""],  # fastmlp itself
     ["__main__"],
 ]
@@ -42,8 +42,6 @@ CIRCLES = {
 
 LINES, PARAMETERS = 60, 8
 LONG = {
-    "engine.workspace.Workspace.reserve": "one list of all that the buffer holds, in its order",
-    "kernels.net.gradient.gradient": "both of its paths need the loss, the scale and the place to go on from",
     "kernels.net.narrow.narrow_batches": "a step takes 40 ns: what it needs stays in registers from one to the next",
     "kernels.net.resident._resident": "makes a kernel, and holds it",
     "kernels.net.resident._resident.resident": "the whole net is a set of local variables, in registers",

@@ -52,7 +52,7 @@ def test_parts_never_overlap(sizes: tuple[int, ...], narrow: bool, dtype: Any) -
 @pytest.mark.parametrize("sizes", [(4, 32, 16, 4), (64, 60, 10)])
 def test_groups_of_rows_have_room(sizes: tuple[int, ...], dtype: Any) -> None:
     space = Workspace(Network(sizes, ("gelu", "tanh", "identity")[-len(sizes) + 1 :], "mse", dtype))
-    space.reserve(5000)  # by blocks, as for a prediction of so many rows before
+    space.reserve(5000)  # by blocks, as for a prediction of these rows before
     for rows, threads in ((1023, 1), (1024, 1), (5000, 1), (5632, 3), (9000, 7), (5120, 7)):
         space.reserve(rows, space.router.step(rows).path, threads)
         group = -(-rows // (GROUPS * CHUNK_ROWS)) * CHUNK_ROWS
