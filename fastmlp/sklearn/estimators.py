@@ -8,11 +8,11 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
-from fastmlp.activations import ACTIVATIONS, CustomActivation
+from fastmlp.activations import ACTIVATIONS, ALIASES, CustomActivation
 from fastmlp.sklearn.perceptron import Perceptron
 
 OPTIONS = {
-    "activation": [StrOptions({"logistic", *ACTIVATIONS} - {"softmax"}), CustomActivation, list, tuple],
+    "activation": [StrOptions({*ACTIVATIONS, *ALIASES} - {"softmax"}), CustomActivation, list, tuple],
     "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
     "callbacks": "no_validation",
     "n_threads": [Interval(Integral, 1, None, closed="left"), None],

@@ -100,5 +100,5 @@ def objective(output: str, outputs: int) -> Objective:
         return Objective("softmax", "cross_entropy", 1.0, code=CLIPPED_CROSS_ENTROPY)
     if output == "logistic":
         return Objective("sigmoid", "bce", 1.0 / outputs, code=CLIPPED_BCE)
-    # Of the logarithm of what is predicted: there (p - y) has no 0 / 0.
-    return Objective("identity", CustomLoss("poisson", _poisson, _poisson_slope), 1.0 / outputs)
+    # Of the logarithm of what is predicted: there (p - y) has no 0 / 0. `loss="poisson"` lacks scikit-learn's constant terms.
+    return Objective("identity", CustomLoss("poisson_deviance", _poisson, _poisson_slope), 1.0 / outputs)
