@@ -75,8 +75,8 @@ class Optimizer:
     @property
     def moments(self) -> int:
         """How many vectors of the parameters' length the optimiser keeps."""
-        heavy = self.rule.with_momentum
-        return heavy[1] if heavy and getattr(self, "momentum", 0.0) else self.rule.moments
+        rule, momentum = self.rule, getattr(self, "momentum", 0.0)
+        return rule.with_momentum[1] if rule.with_momentum and momentum else rule.moments
 
     @property
     def whole(self) -> bool:

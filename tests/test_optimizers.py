@@ -40,7 +40,7 @@ SETTINGS = [
     Lion(0.01),
     Lion(0.01, beta1=0.5, beta2=0.6, weight_decay=0.1),
     RAdam(0.01),
-    RAdam(0.1, beta1=0.5, beta2=0.9, epsilon=1e-3, weight_decay=0.1),
+    RAdam(0.1, beta1=0.5, beta2=0.99, epsilon=1e-3, weight_decay=0.01),
     RAdam(0.01, beta2=0.5),  # never rectified
 ]
 IDS = [str(optimizer) for optimizer in SETTINGS]

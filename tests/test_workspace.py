@@ -9,8 +9,7 @@ from fastmlp import Adam, Model
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.engine import workspace
 from fastmlp.engine.workspace import Scratch, Workspace, aligned
-from fastmlp.kernels import tuning
-from fastmlp.kernels.layer.activation import GELU, IDENTITY, RELU, SOFTMAX, TANH
+from fastmlp.kernels import GELU, IDENTITY, RELU, SOFTMAX, TANH, tuning
 from fastmlp.kernels.layer.loss import CROSS_ENTROPY, MSE
 from fastmlp.kernels.net.plan import BLOCKS, NARROW
 from fastmlp.kernels.tuning import CHUNK_ROWS, GROUPED_ROWS, GROUPS

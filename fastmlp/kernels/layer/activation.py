@@ -6,6 +6,9 @@ in it, which compiled code and users' programs know: new entries go to the end.
 
 The backward kernels multiply a gradient by the derivative in place, taken from the activation's output a; where that tells too
 little, from its input z, so layers with these keep it.
+
+Values are within 1e-14 of their size in float64 and 4e-7 in float32 (in far tails, of 0.1 and 0.3), derivatives within 1e-14
+and 1e-6 of the larger of theirs and 1. NaN stays, and infinities go to the limits.
 """
 
 from __future__ import annotations
