@@ -1,7 +1,7 @@
 """Fingerprints of trainings over every path: two versions of fastmlp that print the same compute the same bits.
 
     python asv_bench/bits.py > before.txt      # of one version
-    python asv_bench/bits.py --than before.txt  # of another: says what differs, and exits with 1 if anything does
+    python asv_bench/bits.py --than before.txt  # of another: says what differs, and exits with 1 if anything does or is gone
 
 A line is a case and the first 16 digits of the SHA-256 of the parameters, the losses, a prediction and a gradient after it.
 They depend on the processor's vector width, so both must be made on one machine.
@@ -52,6 +52,7 @@ OPTIMIZERS = {
     "Adamax": fastmlp.Adamax(1e-3),
     "Nadam": fastmlp.Nadam(1e-3),
     "Lion": fastmlp.Lion(1e-4),
+    "RAdam": fastmlp.RAdam(1e-2),
     "whole": fastmlp.Adam(1e-3, l1=1e-4, l2=1e-3, clip_value=0.1, clip_norm=0.5, ema=0.9),
 }
 SCHEDULED = fastmlp.Adam(fastmlp.schedules.Cosine(0.01, warmup=1))
@@ -68,7 +69,8 @@ def trained(
         y = rng.integers(0, sizes[-1], rows)
     else:
         y = rng.standard_normal((rows, sizes[-1]))
-        y = (y > 0).astype(dtype) if loss == "bce" else y.astype(dtype)
+        y = np.abs(y).round() if loss == "poisson" else y > 0 if loss == "bce" else y
+        y = y.astype(dtype)
     if options.pop("weighted", False):
         options["sample_weight"] = rng.integers(0, 3, rows).astype(float)
     model = fastmlp.Model(sizes, activation, loss, dtype, rng=1, dropout=dropout)
@@ -112,7 +114,7 @@ def main() -> None:
     parser.add_argument("--than", help="a file that another version printed")
     chosen = parser.parse_args()
     found: dict[str, str] = {}
-    differ = 0
+    differ, gone = 0, set[str]()
     for threads in map(int, chosen.threads.split(",")):
         fastmlp.set_num_threads(threads)
         with ExitStack() as stack:
@@ -127,12 +129,15 @@ def main() -> None:
     else:
         with open(chosen.than) as file:
             before = {name: digest for digest, _, name in (line.rstrip("\n").partition("  ") for line in file)}
-        for name in found.keys() | before.keys():
-            if found.get(name) != before.get(name):
+        both = found.keys() & before.keys()
+        for name in both:
+            if found[name] != before[name]:
                 differ += 1
-                print(f"{name}: {found.get(name)}, before {before.get(name)}", file=sys.stderr)
-        print(f"{len(found)} cases, {differ} differ")
-    sys.exit(1 if differ else 0)
+                print(f"{name}: {found[name]}, before {before[name]}", file=sys.stderr)
+        gone = before.keys() - both
+        print("".join(f"{name}: gone\n" for name in gone), end="", file=sys.stderr)
+        print(f"{len(both)} cases, {differ} differ; {len(found) - len(both)} new, {len(gone)} gone")
+    sys.exit(1 if differ or gone else 0)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from fastmlp.history import History
 from fastmlp.kernels.machine.cache import CacheWarning
 from fastmlp.losses import CustomLoss
 from fastmlp.model import Gradients, Model
-from fastmlp.optimizers import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RMSprop
+from fastmlp.optimizers import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RAdam, RMSprop
 from fastmlp.training.epochs import DivergenceError
 from fastmlp.training.lbfgs import LBFGS
 from fastmlp.warmup import warmup
@@ -39,6 +39,7 @@ __all__ = [
     "Lion",
     "Model",
     "Nadam",
+    "RAdam",
     "RMSprop",
     "get_num_threads",
     "metrics",

@@ -1,4 +1,4 @@
-"""The activations: one entry each, and users' own."""
+"""The activations that networks have by name, and users' own."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -6,44 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.kernels.layer import activation as codes
+from fastmlp.kernels.layer.activation import ACTIVATIONS, Activation, Init
 from fastmlp.kernels.layer.custom import compile_activation
 
+__all__ = ["ACTIVATIONS", "ALIASES", "Activation", "CustomActivation"]
 
-@dataclass(frozen=True)
-class Activation:
-    """What a name stands for.
-
-    Attributes
-    ----------
-    code : int
-        The kernels' number for it.
-    formula : str
-        a = f(z), element by element; row by row for softmax.
-    init : {"he", "glorot"}
-        The initialisation that keeps the variance of what passes through it.
-    source : str
-        Where it comes from.
-    """
-
-    code: int
-    formula: str
-    init: str
-    source: str
-
-
-ACTIVATIONS = {
-    "identity": Activation(codes.IDENTITY, "z", "glorot", "-"),
-    "relu": Activation(codes.RELU, "max(z, 0), NaN kept; derivative 0 at 0", "he", "Nair and Hinton, 2010"),
-    "leaky_relu": Activation(codes.LEAKY_RELU, "z if z > 0 else 0.01 z", "he", "Maas et al., 2013"),
-    "elu": Activation(codes.ELU, "z if z > 0 else exp(z) - 1", "he", "Clevert et al., 2016"),
-    "gelu": Activation(codes.GELU, "z P(N(0, 1) < z), exact", "he", "Hendrycks and Gimpel, 2016"),
-    "silu": Activation(codes.SILU, "z / (1 + exp(-z))", "he", "Elfwing et al., 2018"),
-    "softplus": Activation(codes.SOFTPLUS, "log(1 + exp(z))", "he", "Dugas et al., 2001"),
-    "sigmoid": Activation(codes.SIGMOID, "1 / (1 + exp(-z))", "glorot", "-"),
-    "tanh": Activation(codes.TANH, "tanh(z)", "glorot", "LeCun et al., 1998"),
-    "softmax": Activation(codes.SOFTMAX, "exp(z) / sum(exp(z)), on the output only", "glorot", "Bridle, 1990"),
-}
+ALIASES = {alias: name for name, one in ACTIVATIONS.items() for alias in one.aliases}
 
 
 @dataclass(frozen=True)
@@ -57,7 +25,7 @@ class CustomActivation:
     value, derivative : function of a number
         a = value(z) and da/dz = derivative(z), such that Numba can compile them: plain Python functions, or ``@njit`` ones with
         options of their own. To be pickled with a model they must be importable.
-    init : {"glorot", "he"}
+    init : {"glorot", "he", "lecun"}
         The initialisation of the weights before it.
 
     Raises
@@ -84,12 +52,12 @@ class CustomActivation:
     name: str
     value: Callable[[Any], Any]
     derivative: Callable[[Any], Any]
-    init: str = "glorot"
+    init: Init = "glorot"
 
     def __post_init__(self) -> None:
-        check_custom(self, "activation", ACTIVATIONS)
-        if self.init not in ("glorot", "he"):
-            raise ValueError(f"init must be 'glorot' or 'he', got {self.init!r}")
+        check_custom(self, "activation", {*ACTIVATIONS, *ALIASES})
+        if self.init not in ("glorot", "he", "lecun"):
+            raise ValueError(f"init must be 'glorot', 'he' or 'lecun', got {self.init!r}")
 
     def code(self, dtype: np.dtype) -> int:
         """The kernels' number for it; compiles at the first call.

@@ -50,9 +50,10 @@ class Model(Trainable):
     dtype : {"float64", "float32"}
     rng : int, numpy.random.Generator or None
         Draws the initial weights.
-    init : {"auto", "he", "glorot", "small"}
-        ``he``: N(0, 2 / fan_in) (He et al., 2015). ``glorot``: uniform within sqrt(6 / (fan_in + fan_out)) (Glorot and
-        Bengio, 2010). ``auto``: the one that suits each layer's activation. ``small``: 0.01 N(0, 1). Biases are 0.
+    init : {"auto", "he", "glorot", "lecun", "small"}
+        ``he``: N(0, 2 / fan_in) (He et al., 2015). ``lecun``: N(0, 1 / fan_in) (LeCun et al., 1998). ``glorot``: uniform
+        within sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010). ``auto``: the one that suits each layer's activation.
+        ``small``: 0.01 N(0, 1). Biases are 0.
     dropout : float or sequence of float
         The share of each hidden layer's outputs, in [0, 1), that `fit` and `step` set to 0, anew for each row and step; the
         others are divided by what is left (Srivastava et al., 2014). One rate, or one for each hidden layer.

@@ -1,18 +1,19 @@
 """What the optimisers share: the settings that each of them has, and their checks."""
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import numpy as np
 
-from fastmlp.kernels.layer.update import Settings
+from fastmlp.kernels.layer.update import Rule, Settings
 from fastmlp.schedules import Schedule
 from fastmlp.validation import real
 
+OPTIMIZERS: dict[str, type["Optimizer"]] = {}  # by their names in small letters
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Optimizer(ABC):
+class Optimizer:
     """What the optimisers share: settings that change the gradient before the step, and the mean of the parameters after it.
 
     They need the whole gradient of a step before its update, which then no longer happens while the gradient is in the cache.
@@ -31,6 +32,7 @@ class Optimizer(ABC):
         (Polyak and Juditsky, 1992). It starts as the parameters before the first step.
     """
 
+    rule: ClassVar[Rule]  # the kernels'
     code: ClassVar[int]
     gain: ClassVar[float] = 1.0  # times the loss's gradient
     by_mass: ClassVar[float] = 0.0  # 1: the penalty l2 is divided by the batch's rows, or the sum of their weights
@@ -42,6 +44,11 @@ class Optimizer(ABC):
     clip_value: float | None = None
     clip_norm: float | None = None
     ema: float = 0.0
+
+    def __init_subclass__(cls) -> None:
+        cls.code = cls.rule.code
+        if "rule" in vars(cls):
+            OPTIMIZERS[cls.__name__.lower()] = cls
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -67,9 +74,10 @@ class Optimizer(ABC):
         return f"{type(self).__name__}({', '.join(f'{one.name}={getattr(self, one.name)!r}' for one in own + others)})"
 
     @property
-    @abstractmethod
     def moments(self) -> int:
         """How many vectors of the parameters' length the optimiser keeps."""
+        rule, momentum = self.rule, getattr(self, "momentum", 0.0)
+        return rule.with_momentum[1] if rule.with_momentum and momentum else rule.moments
 
     @property
     def whole(self) -> bool:

@@ -1,10 +1,10 @@
-"""The optimisers: their settings. The arithmetic is in `fastmlp.kernels.layer.update`."""
+"""The optimisers: their settings. The arithmetic of each is its rule in `fastmlp.kernels.layer.update`."""
 
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
-from fastmlp.kernels.layer import update as codes
+from fastmlp.kernels.layer.update import RULES, Rule
 from fastmlp.optimizer import Optimizer
 from fastmlp.schedules import Schedule
 
@@ -48,7 +48,7 @@ class SGD(Optimizer):
     SGD(lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)
     """
 
-    code: ClassVar[int] = codes.SGD
+    rule: ClassVar[Rule] = RULES["SGD"]
 
     lr: Any = 0.01
     momentum: float = 0.0
@@ -59,10 +59,6 @@ class SGD(Optimizer):
         super().__post_init__()
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov=True needs momentum above 0, got momentum=0")
-
-    @property
-    def moments(self) -> int:
-        return 1 if self.momentum else 0
 
 
 @dataclass(frozen=True, repr=False)
@@ -105,17 +101,13 @@ class Adam(Optimizer):
     0.999
     """
 
-    code: ClassVar[int] = codes.ADAM
+    rule: ClassVar[Rule] = RULES["Adam"]
 
     lr: Any = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.0
-
-    @property
-    def moments(self) -> int:
-        return 2
 
 
 @dataclass(frozen=True, repr=False)
@@ -155,17 +147,13 @@ class AdamW(Optimizer):
     0.01
     """
 
-    code: ClassVar[int] = codes.ADAMW
+    rule: ClassVar[Rule] = RULES["AdamW"]
 
     lr: Any = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.01
-
-    @property
-    def moments(self) -> int:
-        return 2
 
 
 @dataclass(frozen=True, repr=False)
@@ -210,7 +198,7 @@ class RMSprop(Optimizer):
     0.99
     """
 
-    code: ClassVar[int] = codes.RMSPROP
+    rule: ClassVar[Rule] = RULES["RMSprop"]
     places: ClassVar[dict[str, str]] = {"alpha": "beta2"}
 
     lr: Any = 1e-2
@@ -218,10 +206,6 @@ class RMSprop(Optimizer):
     epsilon: float = 1e-8
     momentum: float = 0.0
     weight_decay: float = 0.0
-
-    @property
-    def moments(self) -> int:
-        return 2 if self.momentum else 1
 
 
 @dataclass(frozen=True, repr=False)
@@ -261,15 +245,11 @@ class Adagrad(Optimizer):
     0.01
     """
 
-    code: ClassVar[int] = codes.ADAGRAD
+    rule: ClassVar[Rule] = RULES["Adagrad"]
 
     lr: Any = 1e-2
     epsilon: float = 1e-10
     weight_decay: float = 0.0
-
-    @property
-    def moments(self) -> int:
-        return 1
 
 
 @dataclass(frozen=True, repr=False)
@@ -312,17 +292,13 @@ class Adamax(Optimizer):
     0.002
     """
 
-    code: ClassVar[int] = codes.ADAMAX
+    rule: ClassVar[Rule] = RULES["Adamax"]
 
     lr: Any = 2e-3
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.0
-
-    @property
-    def moments(self) -> int:
-        return 2
 
 
 @dataclass(frozen=True, repr=False)
@@ -369,7 +345,7 @@ class Nadam(Optimizer):
     0.004
     """
 
-    code: ClassVar[int] = codes.NADAM
+    rule: ClassVar[Rule] = RULES["Nadam"]
 
     lr: Any = 2e-3
     beta1: float = 0.9
@@ -377,10 +353,6 @@ class Nadam(Optimizer):
     epsilon: float = 1e-8
     weight_decay: float = 0.0
     momentum_decay: float = 4e-3
-
-    @property
-    def moments(self) -> int:
-        return 2
 
 
 @dataclass(frozen=True, repr=False)
@@ -418,16 +390,65 @@ class Lion(Optimizer):
     0.99
     """
 
-    code: ClassVar[int] = codes.LION
+    rule: ClassVar[Rule] = RULES["Lion"]
 
     lr: Any = 1e-4
     beta1: float = 0.9
     beta2: float = 0.99
     weight_decay: float = 0.0
 
-    @property
-    def moments(self) -> int:
-        return 1
+
+@dataclass(frozen=True, repr=False)
+class RAdam(Optimizer):
+    """Rectified Adam (Liu et al., 2020): Adam whose rate starts low, while its second moment knows few gradients.
+
+    With gradient g, at step t = 1, 2, ...::
+
+        g += weight_decay * p
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g**2
+        n = 2 / (1 - beta2) - 1
+        n_t = n - 2 * t * beta2**t / (1 - beta2**t)
+        r = sqrt((n_t - 4) * (n_t - 2) * n / ((n - 4) * (n - 2) * n_t))
+        p -= lr * m / (1 - beta1**t) * r * sqrt(1 - beta2**t) / (sqrt(v) + epsilon)   if n_t > 5
+        p -= lr * m / (1 - beta1**t)                                                  if not
+
+    as ``torch.optim.RAdam`` does.
+
+    Parameters
+    ----------
+    lr : float or Schedule
+        Learning rate, above 0.
+    beta1, beta2 : float
+        Decay of the running means of g and g**2, in [0, 1).
+    epsilon : float
+        Above 0.
+    weight_decay : float
+        L2 penalty's coefficient, at least 0; it goes through the running means.
+    l1, l2, clip_value, clip_norm, ema
+        As for all: `Optimizer`.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of its range.
+    TypeError
+        If a setting is not a number.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> fastmlp.RAdam().lr
+    0.001
+    """
+
+    rule: ClassVar[Rule] = RULES["RAdam"]
+
+    lr: Any = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
 
 
 DEFAULT = SGD()

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from fastmlp.activations import ACTIVATIONS, CustomActivation
+from fastmlp.activations import ACTIVATIONS, ALIASES, CustomActivation
 from fastmlp.losses import LOSSES
 
 T = TypeVar("T")
@@ -197,9 +197,11 @@ def targets(y: Any, rows: int, outputs: int, loss: str, dtype: np.dtype) -> np.n
     if array.ndim != 2 or array.shape[1] != outputs:
         raise ValueError(f"y must have shape ({rows}, {outputs}) for {outputs} outputs, got {np.shape(y)}")
     _check_length(array, rows)
-    if loss in ("bce", "cross_entropy") and not within(array, 1):
-        outside = array[~((array >= 0) & (array <= 1))]
-        raise ValueError(f"y must lie in [0, 1] for loss={loss!r}, got {outside[0].item()!r}")
+    most = LOSSES[loss].most_target if loss in LOSSES else None
+    if most is not None and not within(array, most):
+        outside = array[~((array >= 0) & (array <= most))]
+        wanted = f"lie in [0, {most:g}]" if np.isfinite(most) else "be at least 0"
+        raise ValueError(f"y must {wanted} for loss={loss!r}, got {outside[0].item()!r}")
     return contiguous(array, dtype)
 
 
@@ -219,7 +221,7 @@ def _labels(array: np.ndarray, rows: int, outputs: int, dtype: np.dtype) -> np.n
     return contiguous(array[:, None] if outputs > 1 else np.ones((rows, 1)), dtype)
 
 
-def within(array: np.ndarray, most: int) -> bool:
+def within(array: np.ndarray, most: float) -> bool:
     """Whether every number lies in [0, most]; NaN does not."""
     if array.size <= FEW:
         # 0.2 us for four numbers, where `all` takes 0.4 and NumPy's smallest reduction 0.9.
@@ -314,12 +316,15 @@ def activations(value: Any, layers: int, loss: str, output: str | CustomActivati
         raise ValueError(f"activations must have softmax on the output only, got {value!r}")
     wanted = LOSSES[loss].outputs if loss in LOSSES else ()
     if wanted and names[-1] not in wanted:
-        raise ValueError(f"activations must end in {wanted[0]!r} for loss={loss!r}, got {names[-1]!r}")
+        ends = " or ".join(map(repr, wanted))
+        raise ValueError(f"activations must end in {ends} for loss={loss!r}, got {names[-1]!r}")
     return names
 
 
 def _activation(value: Any, known: Collection[str]) -> str | CustomActivation:
-    return value if isinstance(value, CustomActivation) else choice("activations", value, known)
+    if isinstance(value, CustomActivation):
+        return value
+    return choice("activations", ALIASES.get(value, value) if isinstance(value, str) else value, known)
 
 
 def dropout(value: Any, hidden: int) -> tuple[float, ...]:

@@ -5,8 +5,8 @@ import numpy as np
 from fastmlp.activations import ACTIVATIONS
 from fastmlp.losses import LOSSES
 from fastmlp.model import Model
-from fastmlp.optimizer import Optimizer
-from fastmlp.optimizers import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RMSprop
+from fastmlp.optimizer import OPTIMIZERS
+from fastmlp.optimizers import SGD, Adam, RMSprop
 
 
 def warmup(dtype: str | None = None) -> None:
@@ -61,6 +61,6 @@ def _warm_networks(dtype: str) -> None:
             model.loss(x, y)
             model.apply_gradient(model.gradient(x, y)[1])
     model = Model([2, width, 1], dropout=0.5, dtype=dtype)
-    others: list[Optimizer] = [AdamW(), RMSprop(), RMSprop(momentum=0.9), Adagrad(), Adamax(), Nadam(), Lion()]
-    for one in [*others, SGD(l1=1, clip_value=1, clip_norm=1, ema=0.5)]:
+    whole = SGD(l1=1, clip_value=1, clip_norm=1, ema=0.5)
+    for one in [*(kind() for kind in OPTIMIZERS.values()), RMSprop(momentum=0.9), whole]:
         model.fit(X[:, :2], X[:, :1], optimizer=one, sample_weight=np.ones(rows))

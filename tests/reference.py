@@ -80,6 +80,22 @@ def _elu(z: Array) -> Array:
     return np.where(z > 0, z, np.expm1(np.minimum(z, 0)))
 
 
+SELU, ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717  # Klambauer et al. (2017), appendix A1
+
+
+def _selu(z: Array) -> Array:
+    return SELU * np.where(z > 0, z, ALPHA * np.expm1(np.minimum(z, 0)))
+
+
+def _mish_gate(z: Array) -> Array:
+    return np.tanh(np.maximum(0, z) + np.log1p(np.exp(-np.abs(z))))
+
+
+def _squareplus(z: Array) -> Array:
+    s = np.sqrt(z * z + 4)
+    return np.where(z > 0, z + s, 4 / (s + np.abs(z))) / 2
+
+
 def _softmax(z: Array) -> Array:
     e = np.exp(z - z.max(axis=1, keepdims=True))
     return e / e.sum(axis=1, keepdims=True)
@@ -101,6 +117,14 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
     "sigmoid": (_sigmoid, lambda z: _sigmoid(z) * _sigmoid(-z)),
     "tanh": (np.tanh, lambda z: 1 - np.tanh(z) ** 2),
     "softmax": (_softmax, _no_derivative),
+    "selu": (_selu, lambda z: SELU * np.where(z > 0, 1.0, ALPHA * np.exp(np.minimum(z, 0)))),
+    "mish": (lambda z: z * _mish_gate(z), lambda z: _mish_gate(z) + z * (1 - _mish_gate(z) ** 2) * _sigmoid(z)),
+    "hardswish": (
+        lambda z: z * np.clip(z + 3, 0, 6) / 6,
+        lambda z: np.where(z <= -3, 0.0, np.where(z <= 3, z / 3 + 0.5, 1.0)),
+    ),
+    "squareplus": (_squareplus, lambda z: _squareplus(z) / np.sqrt(z * z + 4)),
+    "exp": (np.exp, np.exp),
 }
 
 
@@ -139,15 +163,17 @@ def _huber(p: Array, y: Array) -> float:
 
 
 # name -> (loss, gradient). mse, mae and huber: both of the outputs p, the gradient by p. bce: both of the sigmoid's p,
-# the gradient by z (and as if the logarithms had no epsilon: the notebook's). cross_entropy: both of the logits, by z.
+# the gradient by z (and as if the logarithms had no epsilon: the notebook's). cross_entropy, poisson: of the logits, by z.
 LOSSES: dict[str, tuple[Callable[[Array, Array], float], Callable[[Array, Array], Array]]] = {
     "bce": (_bce, lambda p, y: (p - y) / y.size),
     "cross_entropy": (_cross_entropy, lambda z, y: (_softmax(z) * y.sum(axis=1, keepdims=True) - y) / len(y)),
     "mse": (lambda p, y: float(np.mean((p - y) ** 2)), lambda p, y: 2 * (p - y) / y.size),
     "mae": (lambda p, y: float(np.mean(np.abs(p - y))), lambda p, y: np.sign(p - y) / y.size),
     "huber": (_huber, lambda p, y: np.clip(p - y, -1, 1) / y.size),
+    "poisson": (lambda z, y: float(np.mean(np.exp(z) - y * z)), lambda z, y: (np.exp(z) - y) / y.size),
 }
-OUTPUT = {"bce": "sigmoid", "cross_entropy": "softmax"}  # the output activation that a loss asks for
+# The output activation that a loss asks for; poisson's may be exp too (see test_losses).
+OUTPUT = {"bce": "sigmoid", "cross_entropy": "softmax", "poisson": "identity"}
 
 
 # ---- the passes ------------------------------------------------------------------------------------------------------
@@ -377,6 +403,8 @@ def problem(
     X = rng.standard_normal((rows, sizes[0])).astype(dtype)
     if loss == "cross_entropy":
         y = rng.integers(0, sizes[-1], rows)
+    elif loss == "poisson":
+        y = rng.poisson(1.5, (rows, sizes[-1])).astype(dtype)
     elif loss == "bce":
         y = rng.uniform(size=(rows, sizes[-1])).round(1).astype(dtype)  # zeros, ones, and what lies between
     else:

@@ -86,6 +86,22 @@ def lion_step(p, g, kept, t, lr, beta1, beta2, weight_decay):
     return p - lr * (sign + weight_decay * p), beta2 * m + (1 - beta2) * g
 
 
+@_each
+def radam_step(p, g, kept, t, lr, beta1, beta2, epsilon, weight_decay):
+    """Liu et al. (2020), algorithm 2; epsilon and the place of weight decay as PyTorch has them."""
+    m, v = kept or (0.0, 0.0)
+    g = g + weight_decay * p
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g**2
+    longest = 2 / (1 - beta2) - 1
+    length = longest - 2 * t * beta2**t / (1 - beta2**t)
+    step = m / (1 - beta1**t)
+    if length > 5:
+        square = (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
+        step = step * np.sqrt(square) * np.sqrt(1 - beta2**t) / (np.sqrt(v) + epsilon)
+    return p - lr * step, (m, v)
+
+
 STEPS: dict[str, Step] = {
     "SGD": sgd_step,
     "Adam": adam_step,
@@ -95,6 +111,7 @@ STEPS: dict[str, Step] = {
     "Adamax": adamax_step,
     "Nadam": nadam_step,
     "Lion": lion_step,
+    "RAdam": radam_step,
 }
 
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import reference
-from reference import ACTIVATIONS, HIDDEN
+from reference import ACTIVATIONS, HIDDEN, SELU
 
-from fastmlp import Model
+from fastmlp import CustomActivation, Model
 
 # Entry by entry, relative to the entry itself or, in far tails, to one: there a network's next sum uses no more figures.
 # A rounding of float32 is 6e-8. Values may gather six. Derivatives are made from outputs: 1 - a² loses figures as a
@@ -20,6 +20,8 @@ Z = np.concatenate(
     ]
 )
 
+AT = {name: np.clip(Z, -80, 80) if name == "exp" else Z for name in HIDDEN}  # beyond, float32 ends
+
 
 def alone(name, columns, dtype):
     """A layer whose z is its input: the identity's weights, no bias; the loss's gradient by each output is 1/size."""
@@ -30,7 +32,7 @@ def alone(name, columns, dtype):
 @pytest.mark.parametrize("columns", [1, 17])
 @pytest.mark.parametrize("name", HIDDEN)
 def test_value_and_derivative(name, columns, dtype):
-    z = np.resize(Z, (len(Z) // columns + 1, columns)).astype(dtype)
+    z = np.resize(AT[name], (len(Z) // columns + 1, columns)).astype(dtype)
     f, derivative = ACTIVATIONS[name]
     exact = z.astype(np.float64)
     model = alone(name, columns, dtype)
@@ -43,7 +45,7 @@ def test_value_and_derivative(name, columns, dtype):
 @pytest.mark.small
 @pytest.mark.parametrize("name", HIDDEN)
 def test_a_few_values(name):
-    z = np.array([[-3.0, -0.0, 0.5], [0.0, 1e3, -1e3]])
+    z = np.clip([[-3.0, -0.0, 0.5], [0.0, 1e3, -1e3]], -1e3, 80 if name == "exp" else 1e3)
     model = alone(name, 3, "float64")
     np.testing.assert_allclose(model.predict(z), ACTIVATIONS[name][0](z), **CLOSE["float64"])
     got = model.backward(z, np.full((2, 3), -1e6)).inputs * 6
@@ -88,6 +90,13 @@ def test_nan_stays_in_its_row(name, dtype):
         ("relu", 0, np.inf),
         ("leaky_relu", -np.inf, np.inf),
         ("elu", -1, np.inf),
+        ("selu", -1.7580993408473766, np.inf),
+        ("gelu", 0, np.inf),
+        ("silu", 0, np.inf),
+        ("mish", 0, np.inf),
+        ("hardswish", 0, np.inf),
+        ("squareplus", 0, np.inf),
+        ("exp", 0, np.inf),
         ("softplus", 0, np.inf),
         ("sigmoid", 0, 1),
         ("tanh", -1, 1),
@@ -95,4 +104,27 @@ def test_nan_stays_in_its_row(name, dtype):
 )
 def test_infinities(name, below, above, dtype):
     p = alone(name, 1, dtype).predict(np.array([[-np.inf], [np.inf]]))
-    np.testing.assert_array_equal(p, [[below], [above]])
+    np.testing.assert_array_equal(p, np.array([[below], [above]], dtype))
+
+
+@pytest.mark.small
+@pytest.mark.parametrize(("alias", "name"), [("swish", "silu"), ("logistic", "sigmoid")])
+def test_other_names(alias, name):
+    model = Model([2, 3, 1], activations=[alias, alias], rng=0)
+    assert model.activations == (name, name)
+    np.testing.assert_array_equal(model.params, Model([2, 3, 1], activations=[name, name], rng=0).params)
+    with pytest.raises(ValueError, match=f"built-in activation, got '{alias}'"):
+        CustomActivation(alias, abs, abs)
+
+
+@pytest.mark.parametrize("dtype", CLOSE)
+@pytest.mark.parametrize("name", ["squareplus", "hardswish", "mish", "selu"])
+def test_huge_numbers(name, dtype):
+    """No square, and no product, overflows before the value does."""
+    z = np.array([[-1e38, -1e20, 1e20, 1e38]], dtype).T
+    np.testing.assert_allclose(
+        alone(name, 1, dtype).predict(z), ACTIVATIONS[name][0](z.astype(np.longdouble)), rtol=1e-6, atol=1e-15
+    )
+    got = alone(name, 1, dtype).backward(z, np.full(z.shape, -3e38)).inputs * z.size
+    slope = SELU if name == "selu" else 1.0
+    np.testing.assert_allclose(got, [[0], [0], [slope], [slope]], rtol=1e-6, atol=1e-15)

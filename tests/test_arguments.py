@@ -347,7 +347,7 @@ TABLE = {
         name=[*CUSTOM, ("relu", "^name must not be that of a built-in activation, got 'relu'$")],
         value=FUNCTION("value"),
         derivative=FUNCTION("derivative"),
-        init=[(value, "^init must be 'glorot' or 'he', got ") for value in ("auto", None, 3, ["he"])],
+        init=[(value, "^init must be 'glorot', 'he' or 'lecun', got ") for value in ("auto", None, 3, ["he"])],
     ),
     "CustomLoss": Function(
         CustomLoss,

@@ -24,7 +24,6 @@ from fastmlp.kernels.tiles.arithmetic import (
     minimum,
     rint,
     scale,
-    sqrt,
     where,
 )
 from fastmlp.kernels.tiles.tile import lanes, load, store
@@ -85,7 +84,6 @@ ELEMENTWISE: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "divide": (lambda x, y: x / y, np.divide),
     "number left": (_number_left, _number_left),
     "number right": (_number_right, _number_right),
-    "sqrt": (lambda x, y: sqrt(x), lambda x, y: np.sqrt(x)),
     "fabs": (lambda x, y: fabs(x), lambda x, y: np.abs(x)),
     "rint": (lambda x, y: rint(x), lambda x, y: np.rint(x)),
     "copysign": (lambda x, y: copysign(x, y), np.copysign),

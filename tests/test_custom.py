@@ -244,7 +244,7 @@ def test_names_that_are_taken():
 
 @pytest.mark.small
 def test_other_arguments():
-    with pytest.raises(ValueError, match="init must be 'glorot' or 'he', got 'auto'"):
+    with pytest.raises(ValueError, match="init must be 'glorot', 'he' or 'lecun', got 'auto'"):
         CustomActivation("own", tanh, tanh_slope, init="auto")
     with pytest.raises(ValueError, match=r"output must be one of identity, .*got 'none'"):
         CustomLoss("own", square, square_slope, output="none")
@@ -288,7 +288,7 @@ print(model.fit(np.ones((3, 2)), np.ones((3, 1)), 2, lr=0.1)["loss"])
 
 def test_a_pickle_opens_in_another_process(python):
     """The codes are addresses there, and others."""
-    exp = CustomActivation("exp", math.exp, math.exp)
+    exp = CustomActivation("e**z", math.exp, math.exp)
     model = Model([2, 20, 1], exp, rng=0)
     printed = python(ELSEWHERE.format(pickled=pickle.dumps(model).hex()))
     assert printed == f"{model.fit(np.ones((3, 2)), np.ones((3, 1)), 2, lr=0.1)['loss']}\n"

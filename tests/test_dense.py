@@ -9,7 +9,7 @@ from numba import njit
 from numpy.testing import assert_array_equal
 from reference import ACTIVATIONS
 
-from fastmlp import kernels
+from fastmlp import activations, kernels
 from fastmlp.kernels.machine.interpreted import INTERPRETED
 
 pytestmark = pytest.mark.small
@@ -35,7 +35,7 @@ def test_forward(dtype: Any, rng: np.random.Generator) -> None:
         assert kernels.dense_forward(x, w, b, getattr(kernels, name.upper()), z, out) == 0
         want = x.astype(float) @ w + b
         assert _close(out, ACTIVATIONS[name][0](want), dtype), (rows, fan_in, fan_out, name)
-        if name in ("gelu", "silu"):
+        if activations.ACTIVATIONS[name].of_input:
             assert _close(z, want, dtype)
         else:
             assert np.isnan(z).all()
@@ -56,7 +56,7 @@ def test_backward_inputs(dtype: Any, rng: np.random.Generator) -> None:
     for (rows, fan_in, fan_out), name in zip(SHAPES, names, strict=False):
         d, w, z = _normal(rng, dtype, rows, fan_out), _normal(rng, dtype, fan_in, fan_out), _normal(rng, dtype, rows, fan_in)
         f, derivative = ACTIVATIONS[name]
-        kept = z if name in ("gelu", "silu") else f(z.astype(float)).astype(dtype)
+        kept = z if activations.ACTIVATIONS[name].of_input else f(z.astype(float)).astype(dtype)
         scratch, dx = np.full((fan_out + 15) * fan_in, np.nan, dtype), np.empty((rows, fan_in), dtype)
         assert kernels.dense_backward_inputs(d, w, getattr(kernels, name.upper()), kept, scratch, dx) == 0
         want = (d.astype(float) @ w.T) * derivative(z.astype(float))

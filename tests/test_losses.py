@@ -1,5 +1,8 @@
 """Each loss and its gradient by z at chosen outputs and targets, through layers that pass their input on."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import reference
@@ -46,6 +49,10 @@ def test_value_and_gradient(loss, columns, dtype):
         ("bce", 800.0, 0.0, -np.log(E), 1.0),  # the epsilon bounds what one sure error costs
         ("bce", -800.0, 1.0, -np.log(E), -1.0),
         ("bce", 800.0, 1.0, -np.log(1 + E), 0.0),
+        ("poisson", 0.0, 3.0, 1.0, -2.0),
+        ("poisson", np.log(2), 1.0, 2 - np.log(2), 1.0),
+        ("poisson", -800.0, 2.0, 1600.0, -2.0),
+        ("poisson", -1e4, 0.0, 0.0, 0.0),
     ],
 )
 @pytest.mark.parametrize("dtype", CLOSE)
@@ -111,7 +118,7 @@ def test_cross_entropy_of_soft_rows(weight, dtype):
 
 
 @pytest.mark.small
-@pytest.mark.parametrize("loss", ["bce", "mse", "mae", "huber"])
+@pytest.mark.parametrize("loss", ["bce", "mse", "mae", "huber", "poisson"])
 def test_a_vector_of_targets_is_a_column(loss):
     p = reference.problem([3, 4, 1], ["tanh", OUTPUT.get(loss, "identity")], loss, rows=5)
     model = Model.from_weights(*p[2:])
@@ -129,6 +136,45 @@ def test_targets_of_any_real_kind(loss, kind):
     X, y = rng.standard_normal((9, 3)), rng.integers(0, 2, (9, 3))
     model = alone(loss, 3)
     assert model.loss(X, y.astype(kind)) == model.loss(X, y.astype(float))
+
+
+@pytest.mark.parametrize("dtype", CLOSE)
+def test_poisson_of_rates_is_that_of_their_logarithms(dtype):
+    """mean(p - y log(p)), and its gradient (1 - y / p) dp/dz = p - y; but of z, so that a rate of 0 has a finite loss."""
+    p = reference.problem([3, 7, 2], ["tanh", "identity"], "poisson", rows=19, dtype=dtype)
+    logs, rates = Model.from_weights(*p[2:]), Model.from_weights(*p[2:4], ["tanh", "exp"], "poisson")
+    assert rates.loss(p.X, p.y) == logs.loss(p.X, p.y)
+    np.testing.assert_array_equal(rates.backward(p.X, p.y).inputs, logs.backward(p.X, p.y).inputs)
+    predicted = rates.predict(p.X)
+    np.testing.assert_allclose(predicted, np.exp(logs.predict(p.X)), rtol=1e-6 if dtype == "float32" else 1e-14)
+    assert rates.loss(p.X, p.y) == pytest.approx(np.mean(predicted - p.y * np.log(predicted)), rel=CLOSE[dtype])
+    assert alone("poisson", 1, dtype, "exp").loss([[-1e4]], [[1.0]]) == 1e4
+
+
+@pytest.mark.small
+def test_poisson_learns_a_rate():
+    y = np.array([0, 2, 1, 5, 0, 4])
+    model = Model.from_weights([np.zeros((1, 1))], [np.zeros(1)], ["exp"], "poisson")
+    model.fit(np.zeros((6, 1)), y, 300, lr=0.2)
+    np.testing.assert_allclose(model.predict([[0.0]]), [[2.0]], rtol=1e-10)
+
+
+@pytest.mark.small
+@pytest.mark.parametrize(("y", "got"), [([-1, 2], "-1"), ([0.0, -1e-9], "-1e-09"), ([np.nan, 1.0], "nan")])
+def test_poissons_targets_are_not_negative(y, got):
+    with pytest.raises(ValueError, match=f"y must be at least 0 for loss='poisson', got {got}"):
+        alone("poisson", 1).loss([[0.0], [0.0]], y)
+    with pytest.raises(ValueError, match=f"at least 0 for loss='poisson', got {got}"):
+        alone("poisson", 1).loss(np.zeros((200, 1)), y * 100)
+    with pytest.raises(ValueError, match="activations must end in 'identity' or 'exp' for loss='poisson', got 'tanh'"):
+        alone("poisson", 1, output="tanh")
+
+
+@pytest.mark.small
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_copied_model_has_the_same_loss(loss):
+    model = alone(loss, 2)
+    assert pickle.loads(pickle.dumps(model))._loss is copy.deepcopy(model)._loss is model._loss
 
 
 @pytest.mark.parametrize("loss", ["mse", "mae", "huber"])

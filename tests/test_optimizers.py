@@ -11,7 +11,8 @@ from reference import error
 from reference_update import STEPS, oracle
 
 import fastmlp
-from fastmlp import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RMSprop
+from fastmlp import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RAdam, RMSprop
+from fastmlp.optimizer import OPTIMIZERS
 
 # Every setting that changes the arithmetic, alone and together.
 SETTINGS = [
@@ -38,9 +39,12 @@ SETTINGS = [
     Nadam(0.1, beta1=0.5, beta2=0.99, epsilon=1e-3, weight_decay=0.1, momentum_decay=0.5),
     Lion(0.01),
     Lion(0.01, beta1=0.5, beta2=0.6, weight_decay=0.1),
+    RAdam(0.01),
+    RAdam(0.1, beta1=0.5, beta2=0.99, epsilon=1e-3, weight_decay=0.01),
+    RAdam(0.01, beta2=0.5),  # never rectified
 ]
 IDS = [str(optimizer) for optimizer in SETTINGS]
-KINDS = [SGD, Adam, AdamW, RMSprop, Adagrad, Adamax, Nadam, Lion]
+KINDS = list(OPTIMIZERS.values())
 COMMON = {"l1": 0.0, "l2": 0.0, "clip_value": None, "clip_norm": None, "ema": 0.0}
 
 
@@ -64,6 +68,7 @@ def test_fields():
     assert reference.settings(Adamax()) == {"lr": 2e-3, **moments, "weight_decay": 0.0}
     assert reference.settings(Nadam()) == {"lr": 2e-3, **moments, "weight_decay": 0.0, "momentum_decay": 4e-3}
     assert reference.settings(Lion()) == {"lr": 1e-4, "beta1": 0.9, "beta2": 0.99, "weight_decay": 0.0}
+    assert reference.settings(RAdam()) == {"lr": 1e-3, **moments, "weight_decay": 0.0}
     for kind in KINDS:
         assert {name: getattr(kind(), name) for name in COMMON} == COMMON
     assert SGD(0.1, 0.9, True, 0.2) == SGD(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.2)

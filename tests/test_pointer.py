@@ -13,7 +13,7 @@ from fastmlp.kernels.machine.interpreted import INTERPRETED
 from fastmlp.kernels.machine.jit import inlined
 from fastmlp.kernels.machine.pointer import CHECKED, local, part, pointer
 from fastmlp.kernels.tiles.across import total
-from fastmlp.kernels.tiles.tile import broadcast_rows, gather, lanes, load, load_square, outer_add, splat, store
+from fastmlp.kernels.tiles.tile import broadcast_rows, lanes, load, load_square, outer_add, splat, store
 
 pytestmark = pytest.mark.small
 
@@ -98,10 +98,6 @@ def _broadcast_rows(x: Any, start: int, columns: int) -> float:
     return total(broadcast_rows(pointer(x) + start, 3, 2, columns))
 
 
-def _gather(x: Any, start: int, columns: int) -> float:
-    return total(gather(pointer(x) + (start + columns - 4), 3, 2))
-
-
 def _store(x: Any, start: int, columns: int) -> float:
     store(splat(pointer(x), 1.0, 3, 1), pointer(x) + (start - 100), 50, columns)
     return 0.0
@@ -126,7 +122,6 @@ ACCESSES = [
     _load_rows,
     _load_square,
     _broadcast_rows,
-    _gather,
     _store,
     _outer_add_rows,
     _outer_add_columns,

@@ -10,7 +10,7 @@ from reference import ACTIVATIONS, ELEMENTWISE, HIDDEN, LOSSES, OUTPUT, adam_ste
 
 pytestmark = pytest.mark.small
 
-Z = np.array([[-30.0, -3.0, -0.5, 0.25, 1.0, 2.0, 30.0]])
+Z = np.array([[-30.0, -2.5, -0.5, 0.25, 1.0, 2.0, 30.0]])
 
 
 def test_combinations_leave_none_out():
@@ -63,6 +63,15 @@ def test_derivative_is_the_slope(name):
         ("leaky_relu", -2.0, -0.02),
         ("relu", -2.0, 0.0),
         ("identity", -2.0, -2.0),
+        ("selu", 1.0, 1.0507009873554805),
+        ("selu", -1.0, -1.1113307378125625),
+        ("mish", 1.0, 0.8650983882673103),
+        ("mish", -1.0, -0.3034014613741089),
+        ("hardswish", 1.0, 2 / 3),
+        ("hardswish", -1.0, -1 / 3),
+        ("squareplus", 0.0, 1.0),
+        ("squareplus", 1.5, 2.0),
+        ("exp", 1.0, 2.718281828459045),
     ],
 )
 def test_known_values(name, z, value):
@@ -77,7 +86,7 @@ def test_derivative_at_zero(name, at_zero):
     assert ACTIVATIONS[name][1](np.zeros((1, 1))) == at_zero
 
 
-@pytest.mark.parametrize("name", list(ACTIVATIONS))
+@pytest.mark.parametrize("name", [name for name in ACTIVATIONS if name != "exp"])
 def test_activation_is_stable_and_passes_nan(name):
     f = ACTIVATIONS[name][0]
     with np.errstate(over="raise", invalid="raise", divide="raise"):

@@ -9,7 +9,7 @@ from numpy.testing import assert_array_equal
 
 from fastmlp.kernels.machine.jit import inlined
 from fastmlp.kernels.machine.pointer import pointer
-from fastmlp.kernels.tiles.tile import broadcast_rows, gather, lanes, load, load_square, outer_add, splat, store
+from fastmlp.kernels.tiles.tile import broadcast_rows, lanes, load, load_square, outer_add, splat, store
 
 pytestmark = pytest.mark.small
 
@@ -117,21 +117,6 @@ def test_splat(rows: int, vectors: int, value: float, dtype: Any) -> None:
     _splat(rows, vectors)(out, value, out.shape[1])
     tile = np.full((rows, out.shape[1] - 2 * MARGIN), value, dtype)
     assert_array_equal(out, _within(out, tile, None))
-
-
-@inlined
-def _gather(x: Any, stride: int, count: int, out: Any) -> None:
-    store(gather(pointer(x), stride, count), pointer(out) + MARGIN, 0, None)
-
-
-@pytest.mark.parametrize("stride", [0, 1, 7])
-def test_gather(stride: int, dtype: Any, rng: np.random.Generator) -> None:
-    step = _lanes(np.empty(1, dtype))
-    for count in (1, 2, step - 1, step):
-        x, out = rng.random((count - 1) * stride + 1).astype(dtype), _frame(dtype, 1, 1)
-        _gather(x, stride, count, out)
-        tile = x[np.minimum(np.arange(step), count - 1) * stride]
-        assert_array_equal(out, _within(out, tile[None], None))
 
 
 @lru_cache

@@ -9,7 +9,7 @@ from reference import error, flat
 from reference_update import PATHS, oracle, path_problem, train
 from test_optimizers import KINDS, SETTINGS
 
-from fastmlp import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Model, Nadam, RMSprop
+from fastmlp import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Model, Nadam, RAdam, RMSprop
 from fastmlp.engine.engine import Job
 
 # One of each arithmetic, with every setting away from what would hide it.
@@ -25,6 +25,7 @@ EACH = [
     Adamax(0.01, weight_decay=0.01),
     Nadam(0.01, weight_decay=0.01, momentum_decay=0.05),
     Lion(0.001, weight_decay=0.1),
+    RAdam(0.01, weight_decay=0.01),
 ]
 each = pytest.mark.parametrize("optimizer", EACH, ids=str)
 
@@ -268,6 +269,7 @@ PEERS = [
         "NAdam",
         {"lr": 0.01, "betas": (0.8, 0.99), "eps": 1e-6, "weight_decay": 0.1, "momentum_decay": 0.01},
     ),
+    (RAdam(0.01, 0.8, 0.99, 1e-6, 0.1), "RAdam", {"lr": 0.01, "betas": (0.8, 0.99), "eps": 1e-6, "weight_decay": 0.1}),
 ]
 
 

@@ -19,7 +19,7 @@ In groups and blocks, each layer goes its way:
 from typing import NamedTuple
 
 from fastmlp.kernels import tuning
-from fastmlp.kernels.layer.loss import BCE, HUBER, MAE, MSE
+from fastmlp.kernels.layer.loss import BCE, BY_NUMBERS, MSE
 from fastmlp.kernels.layer.update import SGD
 from fastmlp.kernels.machine.target import VECTOR_BYTES
 from fastmlp.kernels.net.plan import BLOCKS, GROUPS, NARROW, RESIDENT
@@ -74,7 +74,7 @@ class Router:
         self._narrow = [parameters <= limit for limit in most]  # of few rows, of many
         # Other losses than these, and softmax, look across a row's outputs, which lie in different registers on the narrow
         # path.
-        self._narrow_losses = () if activations[-1] == "softmax" or any(network.dropout) else (BCE, MSE, MAE, HUBER)
+        self._narrow_losses = () if activations[-1] == "softmax" or any(network.dropout) else BY_NUMBERS
         small = len(shapes) == 2 and max(sizes[:2]) <= tuning.RESIDENT_WIDTH and sizes[2] == 1
         small = small and activations[0] in ("relu", "tanh", "sigmoid", "identity")
         self._resident_losses = (BCE, *([MSE] if activations[-1] == "identity" else [])) if small else ()

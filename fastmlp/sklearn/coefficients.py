@@ -81,7 +81,6 @@ class Coefficients(BaseMultilayerPerceptron):
         names = list(given) if isinstance(given, list | tuple) else [given] * hidden
         if len(names) != hidden:
             raise ValueError(f"activation must hold {hidden} names, one a hidden layer, got {given!r}")
-        names = ["sigmoid" if name == "logistic" else name for name in names]
         try:
             return list(validation.activations([*names, "identity"], hidden + 1, "mse", "identity"))[:-1]
         except (TypeError, ValueError) as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastmlp.kernels.layer.activation import IDENTITY, SOFTMAX
+from fastmlp.kernels.layer.activation import COUNT, IDENTITY
 from fastmlp.kernels.layer.dense import (
     Affine,
     Outputs,
@@ -36,7 +36,8 @@ def dense_forward(x: Any, w: Any, b: Any, activation: int, z: Any, out: Any) -> 
     activation : int
         A code of `fastmlp.kernels`: ``IDENTITY``, ``RELU``, ...
     z : (rows, fan_out) C-contiguous array
-        Receives x @ w + b for ``GELU`` and ``SILU``, whose derivatives need it; otherwise untouched, pass ``out``.
+        Receives x @ w + b where the activation's derivative needs it (``of_input`` in `fastmlp.activations.ACTIVATIONS`:
+        ``GELU``, ``SILU``, ...); otherwise untouched, pass ``out``.
     out : (rows, fan_out) C-contiguous array
         Must not overlap the inputs.
 
@@ -60,7 +61,7 @@ def dense_forward(x: Any, w: Any, b: Any, activation: int, z: Any, out: Any) -> 
     fan_out = w.shape[1]
     if w.shape[0] != fan_in or b.size != fan_out or out.shape != (rows, fan_out) or z.shape != (rows, fan_out):
         return 1
-    if activation < IDENTITY or activation > SOFTMAX or fan_in == 0 or fan_out == 0:
+    if activation < IDENTITY or activation >= COUNT or fan_in == 0 or fan_out == 0:
         return 1
     first = pointer(x)
     outputs = Outputs(written(z), written(out))
@@ -152,7 +153,7 @@ def dense_backward_inputs(d: Any, w: Any, activation: int, a: Any, scratch: Any,
     activation : int
         The previous layer's code; ``IDENTITY`` for the plain gradient of x.
     a : (rows, fan_in) C-contiguous array
-        The previous layer's outputs (this layer's x); for ``GELU`` and ``SILU`` its pre-activations z.
+        The previous layer's outputs (this layer's x); where its activation is one ``of_input``, its pre-activations z.
     scratch : contiguous array
         At least ``(fan_out + 15) * fan_in`` elements: w's transpose.
     dx : (rows, fan_in) C-contiguous array
@@ -177,7 +178,7 @@ def dense_backward_inputs(d: Any, w: Any, activation: int, a: Any, scratch: Any,
     fan_in = w.shape[0]
     if w.shape[1] != fan_out or a.shape != (rows, fan_in) or dx.shape != (rows, fan_in):
         return 1
-    if scratch.size < (fan_out + 15) * fan_in or activation < IDENTITY or activation > SOFTMAX:
+    if scratch.size < (fan_out + 15) * fan_in or activation < IDENTITY or activation >= COUNT:
         return 1
     if fan_in == 0 or fan_out == 0:
         return 1

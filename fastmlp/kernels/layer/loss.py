@@ -1,64 +1,97 @@
-"""Losses: their value summed over a block of rows, and the gradient that starts the backward pass.
+"""Losses: their value summed over a block of rows, and the gradient that starts the backward pass: a table of entries.
 
-`bce`, `cross_entropy` and their clipped kinds read the output layer's pre-activations z and write the gradient by z:
-sigmoid and softmax are part of them, which is faster and cannot overflow. The others read the outputs p and write the gradient
-with respect to p. `scale` is what each number's gradient is multiplied by: 1 / (rows * outputs) for a mean over all of them.
+An entry is the functions of a tile and its line in `LOSSES`, and stands here alone: what the dispatchers below, the engine and
+users (`fastmlp.losses`) know of a loss is made from the table. Compiled code knows the codes: new ones follow the last.
+
+Those that contain their output activation read the output layer's pre-activations z and write the gradient by z: sigmoid,
+softmax or exp are part of them, which is faster and cannot overflow. The others read the outputs p and write the gradient with
+respect to p. `scale` is what each number's gradient is multiplied by: 1 / (rows * outputs) for a mean over all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fastmlp.kernels.layer.activation import row_maximum, spoil, store_powers
+from fastmlp.kernels.layer.cross_entropy import (
+    EPSILON_32,
+    EPSILON_64,
+    clipped_cross_entropy,
+    cross_entropy,
+    cross_entropy_columns,
+    cross_entropy_rows,
+)
 from fastmlp.kernels.layer.custom import CUSTOM, call_loss
+from fastmlp.kernels.machine.dispatch import by_code
 from fastmlp.kernels.machine.jit import Double, Int, Integers, Pointer, inlined, kernel
-from fastmlp.kernels.machine.pointer import local
-from fastmlp.kernels.machine.target import VECTOR_BYTES
-from fastmlp.kernels.tiles.across import largest, total, transposed
+from fastmlp.kernels.tiles.across import total
 from fastmlp.kernels.tiles.arithmetic import fabs, first_columns, fma, horner, maximum, minimum, where
-from fastmlp.kernels.tiles.math import exp, log, log_normal, sigmoid
-from fastmlp.kernels.tiles.tile import lanes, load, load_square, splat, store
+from fastmlp.kernels.tiles.math import exp, log_normal, sigmoid
+from fastmlp.kernels.tiles.tile import lanes, load, splat, store
 from fastmlp.kernels.tuning import LOSS_RUN
 
 Tile = Any
 
-BCE, CROSS_ENTROPY, CROSS_ENTROPY_ROWS, MSE, MAE, HUBER = range(6)
-CLIPPED_BCE, CLIPPED_CROSS_ENTROPY = -1, -2  # scikit-learn's
-EPSILON_32, EPSILON_64 = (2.0**-23,), (2.0**-52,)
-INFINITY, NAN = float("inf"), float("nan")
-
-SQUARES = 2 * VECTOR_BYTES * VECTOR_BYTES // 4  # bytes: two registers by as many as a register has lanes
+INFINITY = float("inf")
 
 
-@inlined
-def from_logits(code: int) -> bool:
-    """Whether the loss contains the output activation."""
-    return code <= CROSS_ENTROPY_ROWS
+@dataclass(frozen=True)
+class Loss:
+    """What a name stands for.
 
+    Attributes
+    ----------
+    code : int
+        The kernels' number for it.
+    formula : str
+        The loss that is reported, for outputs p, pre-activations z and targets y.
+    gradient : str
+        What the backward pass starts from.
+    output : str
+        The output activation that it takes unless told otherwise.
+    outputs : tuple of str
+        The output activations that it can take; empty for any.
+    most_target : float or None
+        Targets must lie in [0, most_target]; None for any.
+    from_logits : bool
+        Whether it contains its output activation.
+    row_mean : bool
+        Whether it is a mean over rows, not over rows times outputs.
+    labels : bool
+        Whether a row's target is the number of its class.
+    """
 
-@inlined
-def is_cross_entropy(code: int) -> bool:
-    """Whether the loss is a mean over rows, not over rows times outputs."""
-    return code == CROSS_ENTROPY or code == CROSS_ENTROPY_ROWS or code == CLIPPED_CROSS_ENTROPY
+    code: int
+    formula: str
+    gradient: str
+    output: str
+    outputs: tuple[str, ...] = ()
+    most_target: float | None = None
+    from_logits: bool = False
+    row_mean: bool = False
+    labels: bool = False
+    kernel: Any = field(default=None, repr=False, compare=False)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By its name: a copy is the entry itself."""
+        return Loss.named, (next(name for name, one in LOSSES.items() if one == self),)
 
-def takes_labels(code: int) -> bool:
-    """Whether a row's target is the number of its class."""
-    return code == CROSS_ENTROPY or code == CLIPPED_CROSS_ENTROPY
-
-
-is_labelled = inlined(takes_labels)  # for the kernels
+    @staticmethod
+    def named(name: str) -> Loss:
+        """The entry of a name."""
+        return LOSSES[name]
 
 
 def _elementwise(name: str, value: Callable[[Tile, Tile], Tile], slope: Callable[[Tile, Tile], Tile]) -> Callable[..., Any]:
     """The kernel that sums value(p, y) and writes d = slope(p, y) * scale.
 
-    p is read and d written in whole registers, d's last one with zeros beyond `count`: a load soon after a masked store would
+    p is read and d written in whole registers, d's last one with zeros beyond the count: a load soon after a masked store would
     wait for it to reach the cache.
     """
 
-    def loss(p: Pointer, y: Pointer, d: Pointer, count: Int, scale: Double) -> Double:
+    def loss(p: Pointer, y: Pointer, d: Pointer, rows: Int, columns: Int, scale: Double) -> Double:
+        count = rows * columns
         step = lanes(p)
         result = 0.0
         for start in range(0, count, LOSS_RUN * step):
@@ -123,11 +156,12 @@ def soft_bce(p: Tile, y: Tile) -> Tile:
 
 
 @kernel
-def bce(z: Pointer, y: Pointer, d: Pointer, count: Int, scale: Double) -> Double:
+def bce(z: Pointer, y: Pointer, d: Pointer, rows: Int, columns: Int, scale: Double) -> Double:
     """Sum of -(y log(p + 1e-8) + (1 - y) log(1 - p + 1e-8)), p = sigmoid(z); d = (p - y) * scale.
 
     Where all y are 0 or 1, as they are almost always, one logarithm tells the loss.
     """
+    count = rows * columns
     step = lanes(z)
     result = 0.0
     for start in range(0, count, LOSS_RUN * step):
@@ -165,150 +199,126 @@ def _clipped_bce_slope(z: Tile, y: Tile) -> Tile:
     return sigmoid(z) - y
 
 
-clipped_bce = _elementwise("clipped_bce", _clipped_bce, _clipped_bce_slope)
-mse = _elementwise("mse", _mse, _mse_slope)
-mae = _elementwise("mae", _mae, _mae_slope)
-huber = _elementwise("huber", _huber, _huber_slope)
+@inlined
+def _poisson(z: Tile, y: Tile) -> Tile:
+    """exp(z) - y z; of a target of 0 the limit, if z is -inf."""
+    return exp(z) - where(y == 0.0, 0.0, y * z)
 
 
-@kernel
-def cross_entropy(z: Pointer, labels: Pointer, d: Pointer, rows: Int, columns: Int, scale: Double) -> Double:
-    """Sum of log(sum(exp(z[i, :]))) - z[i, labels[i]]; d = (softmax(z) - onehot(labels)) * scale.
-
-    Labels come as numbers of the kernel's dtype, so that targets of every kind are one array: exact up to 2**24 classes.
-    """
-    step = lanes(z)
-    sums = splat(z, 0.0, 1, 1)
-    result = 0.0
-    for i in range(rows):
-        row = z + i * columns
-        to = d + i * columns
-        high = row_maximum(row, columns)
-        mass = store_powers(row, to, columns, high)
-        sums = sums + log(splat(z, mass, 1, 1))
-        share = scale / mass
-        for j in range(0, columns, step):
-            store(load(to + j, 0, 1, 1, columns - j) * share, to + j, 0, columns - j)
-        # Labels were checked when they came; but they lie where they came from, which others may write to meanwhile.
-        if labels[i] >= 0.0 and labels[i] < columns:
-            label = int(labels[i])
-            result += high - row[label]
-            to[label] = to[label] - scale
-        else:
-            result = NAN
-    return result + largest(sums)
+@inlined
+def _poisson_slope(z: Tile, y: Tile) -> Tile:
+    return exp(z) - y
 
 
-@kernel
-def cross_entropy_columns(
-    z: Pointer, labels: Pointer, d: Pointer, rows: Int, columns: Int, scale: Double, least: Double, most: Double
-) -> Double:
-    """`cross_entropy` for at most two registers of classes: as many rows at a time as a register has lanes, a row a lane.
+LOSSES = {
+    "bce": Loss(
+        0,
+        "-mean(y log(p + 1e-8) + (1 - y) log(1 - p + 1e-8))",
+        "dz = (p - y) / (rows * outputs)",
+        "sigmoid",
+        ("sigmoid",),
+        1.0,
+        from_logits=True,
+        kernel=bce,
+    ),
+    "cross_entropy": Loss(
+        1,
+        "mean over rows of log(sum(exp(z))) - z[label], or of -sum(y log(softmax(z)))",
+        "dz = (p sum(y) - y) / rows",
+        "softmax",
+        ("softmax",),
+        1.0,
+        from_logits=True,
+        row_mean=True,
+        labels=True,
+        kernel=cross_entropy,
+    ),
+    "mse": Loss(
+        3,
+        "mean((p - y)**2)",
+        "dp = 2 (p - y) / (rows * outputs)",
+        "identity",
+        kernel=_elementwise("mse", _mse, _mse_slope),
+    ),
+    "mae": Loss(
+        4,
+        "mean(|p - y|)",
+        "dp = sign(p - y) / (rows * outputs)",
+        "identity",
+        kernel=_elementwise("mae", _mae, _mae_slope),
+    ),
+    "huber": Loss(
+        5,
+        "mean(e**2 / 2 if |e| <= 1 else |e| - 1/2), e = p - y",
+        "dp = clip(e, -1, 1) / (rows * outputs)",
+        "identity",
+        kernel=_elementwise("huber", _huber, _huber_slope),
+    ),
+    "poisson": Loss(
+        6,
+        "mean(exp(z) - y z): of log-rates z, the outputs, or of rates exp(z), if the outputs are exp's",
+        "dz = (exp(z) - y) / (rows * outputs)",
+        "identity",
+        ("identity", "exp"),
+        INFINITY,
+        from_logits=True,
+        kernel=_elementwise("poisson", _poisson, _poisson_slope),
+    ),
+}
+# Those that other kernels know by name.
+BCE, CROSS_ENTROPY = (LOSSES[name].code for name in ("bce", "cross_entropy"))
+MSE, MAE, HUBER = (LOSSES[name].code for name in ("mse", "mae", "huber"))
+CROSS_ENTROPY_ROWS = 2  # of rows of probabilities
+CLIPPED_BCE, CLIPPED_CROSS_ENTROPY = -1, -2  # scikit-learn's
 
-    Then a maximum or a sum over the classes crosses no lanes, and one logarithm serves all rows: 200 rows of 10 take a fifth
-    of the time. z is read and d written up to a whole number of registers of rows. Each row's loss is clipped to [least, most].
-    """
-    step = lanes(z)
-    square = local(z, SQUARES)
-    result = 0.0
-    for start in range(0, rows, LOSS_RUN * step):
-        sums = splat(z, 0.0, 1, 1)
-        for i in range(start, min(start + LOSS_RUN * step, rows), step):
-            for j in range(0, columns, step):
-                store(transposed(load_square(z + (i * columns + j), columns, columns - j)), square + j * step, step, None)
-            high = load(square, 0, 1, 1, None)
-            for j in range(1, columns):
-                high = maximum(load(square + j * step, 0, 1, 1, None), high)
-            label = load(labels + i, 0, 1, 1, rows - i)
-            mass = splat(z, 0.0, 1, 1)
-            picked = mass
-            for j in range(columns):
-                part = load(square + j * step, 0, 1, 1, None) - high
-                picked = where(label == j, part, picked)
-                power = exp(part)
-                store(power, square + j * step, 0, None)
-                mass = mass + power
-            share = scale / mass
-            for j in range(columns):
-                slope = load(square + j * step, 0, 1, 1, None) * share
-                store(where(label == j, slope - scale, slope), square + j * step, 0, None)
-            for j in range(0, columns, step):
-                store(transposed(load_square(square + j * step, step, None)), d + (i * columns + j), columns, columns - j)
-            loss = minimum(maximum(log_normal(mass) - picked, least), most)
-            sums = sums + where(first_columns(sums, rows - i), loss, 0.0)
-        result += total(sums)
-    return result
+_ALL = (
+    *LOSSES.values(),
+    replace(LOSSES["cross_entropy"], code=CROSS_ENTROPY_ROWS, labels=False, kernel=cross_entropy_rows),
+    replace(LOSSES["cross_entropy"], code=CLIPPED_CROSS_ENTROPY, kernel=clipped_cross_entropy),
+    replace(LOSSES["bce"], code=CLIPPED_BCE, kernel=_elementwise("clipped_bce", _clipped_bce, _clipped_bce_slope)),
+)
+BY_NUMBERS = tuple(one.code for one in LOSSES.values() if not one.row_mean)  # those that look at each output for itself
 
 
-@kernel
-def cross_entropy_rows(z: Pointer, y: Pointer, d: Pointer, rows: Int, columns: Int, scale: Double) -> Double:
-    """Sum of -y * log(softmax(z)) for rows y of probabilities; d = (softmax(z) * sum(y) - y) * scale."""
-    step = lanes(z)
-    result = 0.0
-    for i in range(rows):
-        row = z + i * columns
-        want = y + i * columns
-        to = d + i * columns
-        high = row_maximum(row, columns)
-        mass = store_powers(row, to, columns, high)
-        weights = splat(z, 0.0, 1, 1)
-        products = splat(z, 0.0, 1, 1)
-        for j in range(0, columns, step):
-            left = columns - j
-            part = load(row + j, 0, 1, 1, left) - high
-            target = load(want + j, 0, 1, 1, left)
-            weights = weights + target
-            products = products + where(target > 0.0, target * part, part * 0.0)
-        weight = total(weights)
-        result += weight * largest(log(splat(z, mass, 1, 1))) - total(products)
-        share = weight / mass
-        for j in range(0, columns, step):
-            left = columns - j
-            slope = load(to + j, 0, 1, 1, left) * share - load(want + j, 0, 1, 1, left)
-            store(slope * scale, to + j, 0, left)
-    return result
+def _bits(codes: Iterable[int]) -> int:
+    return sum(1 << code + 2 for code in codes)
 
 
-@kernel
-def clipped_cross_entropy(z: Pointer, labels: Pointer, d: Pointer, rows: Int, columns: Int, scale: Double) -> Double:
-    """`cross_entropy` with the labels' probabilities clipped to [epsilon, 1 - epsilon]; its gradient is that of the others."""
-    epsilon = horner(splat(z, 0.0, 1, 1), EPSILON_32, EPSILON_64)
-    least, most = largest(0.0 - log(1.0 - epsilon)), largest(0.0 - log(epsilon))
-    if columns <= 2 * lanes(z) and rows > 1:
-        return cross_entropy_columns(z, labels, d, rows, columns, scale, least, most)
-    result = 0.0
-    for i in range(rows):
-        loss = cross_entropy(z + i * columns, labels + i, d + i * columns, 1, columns, scale)
-        result += least if loss < least else most if loss > most else loss  # NaN stays
-    return result
+FROM_LOGITS = _bits(one.code for one in _ALL if one.from_logits)
+ROW_MEAN = _bits(one.code for one in _ALL if one.row_mean)
+LABELS = _bits(one.code for one in _ALL if one.labels)
+
+_sum_of = by_code({one.code: one.kernel for one in _ALL})
+
+
+@inlined
+def from_logits(code: int) -> bool:
+    """Whether the loss contains the output activation."""
+    return code < CUSTOM and FROM_LOGITS >> code + 2 & 1 != 0
+
+
+@inlined
+def is_cross_entropy(code: int) -> bool:
+    """Whether the loss is a mean over rows, not over rows times outputs."""
+    return code < CUSTOM and ROW_MEAN >> code + 2 & 1 != 0
+
+
+def takes_labels(code: int) -> bool:
+    """Whether a row's target is the number of its class."""
+    return code < CUSTOM and LABELS >> code + 2 & 1 != 0
+
+
+is_labelled = inlined(takes_labels)  # for the kernels
 
 
 @kernel
 def evaluate(code: Int, p: Pointer, y: Pointer, d: Pointer, rows: Int, columns: Int, scale: Double) -> Double:
     """The loss named by `code`, summed, with its gradient times `scale` in d."""
-    count = rows * columns
-    if code == BCE:
-        return bce(p, y, d, count, scale)
-    if code == CLIPPED_BCE:
-        return clipped_bce(p, y, d, count, scale)
+    if code >= CUSTOM:
+        return call_loss(code, p, y, d, rows * columns, scale)
     if code == CROSS_ENTROPY and columns <= 2 * lanes(p) and rows > 1:
         return cross_entropy_columns(p, y, d, rows, columns, scale, -INFINITY, INFINITY)
-    if code == CROSS_ENTROPY:
-        return cross_entropy(p, y, d, rows, columns, scale)
-    if code == CLIPPED_CROSS_ENTROPY:
-        return clipped_cross_entropy(p, y, d, rows, columns, scale)
-    if code == CROSS_ENTROPY_ROWS:
-        return cross_entropy_rows(p, y, d, rows, columns, scale)
-    if code == MSE:
-        return mse(p, y, d, count, scale)
-    if code == MAE:
-        return mae(p, y, d, count, scale)
-    if code >= CUSTOM:
-        return call_loss(code, p, y, d, count, scale)
-    if code == HUBER:
-        return huber(p, y, d, count, scale)
-    spoil(d, count)
-    return NAN
+    return _sum_of(code, p, y, d, rows, columns, scale)
 
 
 @kernel

@@ -1,20 +1,22 @@
-"""Optimiser steps over stretches of the flat parameter vector."""
+"""Optimiser steps over stretches of the flat parameter vector: a table of rules.
+
+A rule is the function of a tile, what of `prepare` it needs and its line in `RULES`; its settings are a class of
+`fastmlp.optimizers`. Compiled code knows the codes: new ones follow the last.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import sqrt
 from typing import Any, NamedTuple
 
-from fastmlp.kernels.layer.activation import spoil
+from fastmlp.kernels.machine.dispatch import by_code
 from fastmlp.kernels.machine.jit import Double, Int, Pointer, inlined, kernel
 from fastmlp.kernels.machine.record import Record
 from fastmlp.kernels.tiles.arithmetic import fabs, fma, maximum, quotient, root, where
 from fastmlp.kernels.tiles.tile import lanes, load, store
 
 Tile = Any
-
-SGD, ADAM, ADAMW, RMSPROP, ADAGRAD, ADAMAX, NADAM, LION = range(8)
 
 
 class Settings(Record):
@@ -97,22 +99,18 @@ def _prepare_nadam(settings: Settings, t: Int, like: Pointer) -> None:
 
 
 @kernel
-def prepare(code: Int, settings: Settings, t: Int, like: Pointer) -> None:
-    """What the t-th step's arithmetic needs of the settings, t >= 1; `like` only tells the dtype."""
-    rate = 0.0 - settings.lr
-    settings.rate = rate
-    settings.tiny = settings.epsilon
-    settings.share = rate * settings.weight_decay
-    if code == SGD:
-        return
-    if code == ADAM or code == ADAMW or code == NADAM:
-        settings.correction = 1.0 / sqrt(1.0 - settings.beta2**t)
-        if settings.sklearn != 0.0:
-            settings.tiny = settings.epsilon * settings.correction
-    if code == ADAM or code == ADAMW or code == ADAMAX:
-        settings.rate = rate / (1.0 - settings.beta1**t)
-    if code == NADAM:
-        _prepare_nadam(settings, t, like)
+def _prepare_radam(settings: Settings, t: Int, like: Pointer) -> None:
+    """RAdam's own part of `prepare`: Adam's step at a rectified rate; at first over 0 sqrt(v) + 1, the momentum's alone."""
+    decay = settings.beta2**t
+    most = 2.0 / (1.0 - settings.beta2) - 1.0
+    length = most - 2.0 * t * decay / (1.0 - decay)
+    settings.correction = 0.0
+    settings.tiny = 1.0
+    if length > 5.0:
+        share = (length - 4.0) * (length - 2.0) * most / ((most - 4.0) * (most - 2.0) * length)
+        settings.rate = settings.rate * sqrt(share * (1.0 - decay))
+        settings.correction = 1.0
+        settings.tiny = settings.epsilon
 
 
 def _sweep(moments: int, name: str, step: Callable[[Tile, Tile, Tile, Tile, Any], Any]) -> Callable[..., Any]:
@@ -240,40 +238,82 @@ def _lion(p: Tile, g: Tile, m: Tile, v: Tile, rates: Any) -> Any:
     return fma(sign, rates.rate, fma(p, rates.share, p)), fma(m - g, rates.beta2, g), v
 
 
-sgd = _sweep(0, "sgd", _sgd)
-momentum = _sweep(1, "momentum", _momentum)
-adam = _sweep(2, "adam", _adam)
-adamw = _sweep(2, "adamw", _adamw)
-rmsprop = _sweep(1, "rmsprop", _rmsprop)
-rmsprop_momentum = _sweep(2, "rmsprop_momentum", _rmsprop_momentum)
-adagrad = _sweep(1, "adagrad", _adagrad)
-adamax = _sweep(2, "adamax", _adamax)
-nadam = _sweep(2, "nadam", _nadam)
-lion = _sweep(1, "lion", _lion)
+class Rule(NamedTuple):
+    """What an optimiser computes.
+
+    Attributes
+    ----------
+    code : int
+    sweep : kernel of one step
+    moments : int
+        How many vectors of the parameters' length it keeps.
+    with_momentum : (kernel, int) or None
+        The other two, where momentum is above 0.
+    first, second : bool
+        Whether `prepare` corrects the bias of the first moment, in the rate, and of the second.
+    prepare : kernel or None
+        What it needs besides.
+    """
+
+    code: int
+    sweep: Any
+    moments: int
+    with_momentum: tuple[Any, int] | None = None
+    first: bool = False
+    second: bool = False
+    prepare: Any = None
+
+
+_adam_sweep = _sweep(2, "adam", _adam)
+
+RULES = {
+    "SGD": Rule(0, _sweep(0, "sgd", _sgd), 0, (_sweep(1, "momentum", _momentum), 1)),
+    "Adam": Rule(1, _adam_sweep, 2, first=True, second=True),
+    "AdamW": Rule(2, _sweep(2, "adamw", _adamw), 2, first=True, second=True),
+    "RMSprop": Rule(3, _sweep(1, "rmsprop", _rmsprop), 1, (_sweep(2, "rmsprop_momentum", _rmsprop_momentum), 2)),
+    "Adagrad": Rule(4, _sweep(1, "adagrad", _adagrad), 1),
+    "Adamax": Rule(5, _sweep(2, "adamax", _adamax), 2, first=True),
+    "Nadam": Rule(6, _sweep(2, "nadam", _nadam), 2, second=True, prepare=_prepare_nadam),
+    "Lion": Rule(7, _sweep(1, "lion", _lion), 1),
+    "RAdam": Rule(8, _adam_sweep, 2, first=True, prepare=_prepare_radam),
+}
+SGD = RULES["SGD"].code  # the kernels know it by name
+
+
+def _bits(codes: Iterable[int]) -> int:
+    return sum(1 << code for code in codes)
+
+
+FIRST = _bits(one.code for one in RULES.values() if one.first)
+SECOND = _bits(one.code for one in RULES.values() if one.second)
+OTHERS = _bits(one.code for one in RULES.values() if one.prepare)
+
+_prepare_of = by_code({one.code: one.prepare for one in RULES.values() if one.prepare})
+# Twice the code is the plain sweep's, one more that with momentum.
+_sweep_of = by_code(
+    {2 * one.code: one.sweep for one in RULES.values()}
+    | {2 * one.code + 1: one.with_momentum[0] for one in RULES.values() if one.with_momentum}
+)
+
+
+@kernel
+def prepare(code: Int, settings: Settings, t: Int, like: Pointer) -> None:
+    """What the t-th step's arithmetic needs of the settings, t >= 1; `like` only tells the dtype."""
+    rate = 0.0 - settings.lr
+    settings.rate = rate
+    settings.tiny = settings.epsilon
+    settings.share = rate * settings.weight_decay
+    if SECOND >> code & 1:
+        settings.correction = 1.0 / sqrt(1.0 - settings.beta2**t)
+        if settings.sklearn != 0.0:
+            settings.tiny = settings.epsilon * settings.correction
+    if FIRST >> code & 1:
+        settings.rate = rate / (1.0 - settings.beta1**t)
+    if OTHERS >> code & 1:
+        _prepare_of(code, settings, t, like)
 
 
 @kernel
 def update(code: Int, settings: Settings, place: Place, count: Int) -> None:
     """`count` parameters' share of the step that `prepare` began, by the optimiser named by `code`."""
-    if code == ADAM:
-        adam(place, settings, count)
-    elif code == SGD and settings.momentum == 0.0:
-        sgd(place, settings, count)
-    elif code == SGD:
-        momentum(place, settings, count)
-    elif code == ADAMW:
-        adamw(place, settings, count)
-    elif code == RMSPROP and settings.momentum == 0.0:
-        rmsprop(place, settings, count)
-    elif code == RMSPROP:
-        rmsprop_momentum(place, settings, count)
-    elif code == ADAGRAD:
-        adagrad(place, settings, count)
-    elif code == ADAMAX:
-        adamax(place, settings, count)
-    elif code == NADAM:
-        nadam(place, settings, count)
-    elif code == LION:
-        lion(place, settings, count)
-    else:
-        spoil(place.params, count)
+    _sweep_of(2 * code + (0 if settings.momentum == 0.0 else 1), place, settings, count)

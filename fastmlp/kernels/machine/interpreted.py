@@ -171,11 +171,6 @@ def splat(like: Any, value: float, rows: int, vectors: int) -> Tile:
     return np.full((rows, vectors * lanes(like)), value, like.dtype).view(Tile)
 
 
-def gather(base: Pointer, stride: int, count: int) -> Tile:
-    numbers = [base[min(i, count - 1) * stride] for i in range(lanes(base))]
-    return np.array([numbers], base.dtype).view(Tile)
-
-
 def store(tile: Tile, base: Pointer, stride: int, columns: int | None) -> None:
     count = tile.shape[1] if columns is None else min(columns, tile.shape[1])
     for r in range(tile.shape[0]):
@@ -237,7 +232,7 @@ def where(mask: Array, a: Array, b: Array) -> Array:
     return np.where(mask != 0, a, b)
 
 
-sqrt, fabs, copysign, rint = (_on_tiles(f) for f in (np.sqrt, np.fabs, np.copysign, np.rint))
+fabs, copysign, rint = (_on_tiles(f) for f in (np.fabs, np.copysign, np.rint))
 
 
 @_on_tiles

@@ -223,6 +223,16 @@ def target(builder: ir.IRBuilder, context: Any, identity: int) -> ir.Value:
     return target
 
 
+def call_at(context: Any, builder: ir.IRBuilder, place: ir.Value, sig: Any, values: Sequence[ir.Value]) -> ir.Value:
+    """The result of the kernel of this signature at an address; its error is the caller's."""
+    shape = context.call_conv.get_function_type(sig.return_type, sig.args)
+    callee = builder.inttoptr(place, ir.PointerType(shape))
+    status, result = context.call_conv.call_function(builder, callee, sig.return_type, sig.args, values)
+    with builder.if_then(status.is_error, likely=False):
+        context.call_conv.return_status_propagate(builder, status)
+    return result
+
+
 def by_name(names: Sequence[str], function: Callable[..., Any], define: Callable[..., Any]) -> Any:
     """An intrinsic of arguments so named, with a function's name and text."""
     context = inspect.Parameter("typingctx", inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -243,12 +253,7 @@ def _callable(kernel: Kernel) -> Any:
         sig = kernel.signature(dtype)
 
         def codegen(context: Any, builder: ir.IRBuilder, sig: Any, values: Any) -> ir.Value:
-            shape = context.call_conv.get_function_type(sig.return_type, sig.args)
-            callee = builder.inttoptr(target(builder, context, kernel.identity(dtype)), ir.PointerType(shape))
-            status, result = context.call_conv.call_function(builder, callee, sig.return_type, sig.args, values)
-            with builder.if_then(status.is_error, likely=False):
-                context.call_conv.return_status_propagate(builder, status)
-            return result
+            return call_at(context, builder, target(builder, context, kernel.identity(dtype)), sig, values)
 
         return sig, codegen
 

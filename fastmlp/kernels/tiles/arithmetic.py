@@ -84,12 +84,6 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     return _elementwise((a, b, c), multiply_add)
 
 
-@intrinsic
-def sqrt(typingctx: Any, a: Any) -> Any:
-    """The square root."""
-    return _elementwise((a,), lambda builder, tile, x: call_llvm(builder, f"llvm.sqrt.{tile.suffix}", tile.vector, [x]))
-
-
 def _estimate(builder: ir.IRBuilder, tile: TileType, name: str, x: ir.Value) -> ir.Value:
     """AVX-512's 14-bit estimate of 1 / x or 1 / sqrt(x)."""
     every = ir.Constant(ir.IntType(tile.lanes), -1)

@@ -212,24 +212,6 @@ def splat(typingctx: Any, like: Any, value: Any, rows: Any, vectors: Any) -> Any
 
 
 @intrinsic
-def gather(typingctx: Any, base: Any, stride: Any, count: Any) -> Any:
-    """A 1x1 tile of elements `stride` apart; lanes from `count` (at least 1) on repeat the last valid one."""
-    tile = TileType(base.dtype, 1, 1)
-
-    def codegen(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
-        value = ir.Constant(tile.vector, ir.Undefined)
-        last = builder.sub(args[2], WORD(1))
-        for i in range(tile.lanes):
-            lane = builder.select(builder.icmp_signed("<", WORD(i), last), WORD(i), last)
-            place = offset(builder, sig.args[0], args[0], builder.mul(lane, args[1]))
-            number = builder.load(address(context, builder, sig.args[0], place))
-            value = builder.insert_element(value, number, INT32(i))
-        return pack(builder, [value])
-
-    return tile(base, types.intp, types.intp), codegen
-
-
-@intrinsic
 def store(typingctx: Any, tile: Any, base: Any, stride: Any, columns: Any) -> Any:
     """Write a tile's valid columns, its rows `stride` elements apart."""
 
