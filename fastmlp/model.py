@@ -1,5 +1,7 @@
 """Model: a multilayer perceptron, as users see it. It validates; its `Engine` owns the buffers and calls the kernels."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -11,10 +13,10 @@ from fastmlp.activations import code_of, init_of
 from fastmlp.engine.engine import Engine
 from fastmlp.initialisation import INITS, initialise
 from fastmlp.losses import LOSSES, CustomLoss
-from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import choose
 from fastmlp.training import dataset
 from fastmlp.training.fit import Trainable
+from fastmlp.types import Activations, ArrayLike, DType, InitName, LossName, Rng, SteppingOptimizer
 
 
 class Gradients(NamedTuple):
@@ -65,6 +67,8 @@ class Model(Trainable):
         All parameters, W1 b1 W2 b2 ..., in one vector; may be written to.
     weights, biases : list of arrays
         Views of `params`, (fan_in, fan_out) and (1, fan_out); may be written to.
+    average : (n,) array or None
+        A copy of the running mean of `params` that an optimiser with ``ema`` keeps.
 
     Raises
     ------
@@ -87,12 +91,12 @@ class Model(Trainable):
     def __init__(
         self,
         sizes: Sequence[int],
-        activations: Any = "relu",
-        loss: Any = "mse",
-        dtype: Any = "float64",
-        rng: Any = None,
-        init: str = "auto",
-        dropout: Any = 0.0,
+        activations: Activations = "relu",
+        loss: LossName | CustomLoss = "mse",
+        dtype: DType = "float64",
+        rng: Rng = None,
+        init: InitName = "auto",
+        dropout: float | Sequence[float] = 0.0,
     ) -> None:
         validation.choice("init", init, INITS)
         generator = validation.generator(rng)
@@ -103,13 +107,13 @@ class Model(Trainable):
     @classmethod
     def from_weights(
         cls,
-        weights: Sequence[Any],
-        biases: Sequence[Any],
-        activations: Any = "relu",
-        loss: Any = "mse",
-        dtype: Any = None,
-        dropout: Any = 0.0,
-    ) -> "Model":
+        weights: Sequence[ArrayLike],
+        biases: Sequence[ArrayLike],
+        activations: Activations = "relu",
+        loss: LossName | CustomLoss = "mse",
+        dtype: DType | None = None,
+        dropout: float | Sequence[float] = 0.0,
+    ) -> Model:
         """A model that starts from copies of the arrays given.
 
         Parameters
@@ -195,7 +199,7 @@ class Model(Trainable):
         """
         return self._engine.average()
 
-    def step(self, X: Any, y: Any, lr: float | None = None, optimizer: Optimizer | None = None) -> float:
+    def step(self, X: ArrayLike, y: ArrayLike, lr: float | None = None, optimizer: SteppingOptimizer = None) -> float:
         """One update from all rows of X: `fit` for one epoch of one batch, without its overhead.
 
         Returns
@@ -206,7 +210,7 @@ class Model(Trainable):
         X, y, code = self._data(X, y)
         return self._engine.step(X, y, code, choose(lr, optimizer))
 
-    def predict(self, X: Any, out: Any = None) -> np.ndarray:
+    def predict(self, X: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
         """The output activations.
 
         Parameters
@@ -242,15 +246,15 @@ class Model(Trainable):
         self._engine.predict(checked, to)
         return out
 
-    def forward(self, X: Any, out: Any = None) -> np.ndarray:
+    def forward(self, X: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
         """`predict`, under the name that goes with `backward`."""
         return self.predict(X, out)
 
-    def loss(self, X: Any, y: Any) -> float:
+    def loss(self, X: ArrayLike, y: ArrayLike) -> float:
         """The mean loss over the rows of X, by the formula in `fastmlp.losses.LOSSES`; arguments and errors as for `fit`."""
         return self._engine.loss(*self._data(X, y))
 
-    def backward(self, X: Any, y: Any) -> Gradients:
+    def backward(self, X: ArrayLike, y: ArrayLike) -> Gradients:
         """The mean loss over the rows of X and its gradients; arguments and errors as for `fit`.
 
         Examples
@@ -263,20 +267,20 @@ class Model(Trainable):
         loss, flat, inputs = self._gradient(X, y, True)
         return Gradients(loss, *self._engine.views(flat), inputs)
 
-    def gradient(self, X: Any, y: Any) -> tuple[float, np.ndarray]:
+    def gradient(self, X: ArrayLike, y: ArrayLike) -> tuple[float, np.ndarray]:
         """The mean loss over the rows of X and its gradient as one vector, laid out as `params`.
 
         For L-BFGS, evolution, or a sum over machines before `apply_gradient`. Arguments and errors as for `fit`.
         """
         return self._gradient(X, y, False)[:2]
 
-    def _gradient(self, X: Any, y: Any, inputs: bool) -> tuple[float, np.ndarray, np.ndarray]:
+    def _gradient(self, X: ArrayLike, y: ArrayLike, inputs: bool) -> tuple[float, np.ndarray, np.ndarray]:
         X, y, code = self._data(X, y)
         flat = np.empty_like(self._engine.params)
         dx = np.empty(X.shape if inputs else (1, 1), self.dtype)
         return self._engine.gradient(X, y, code, flat, dx, inputs), flat, dx
 
-    def apply_gradient(self, g: Any, lr: float | None = None, optimizer: Optimizer | None = None) -> None:
+    def apply_gradient(self, g: ArrayLike, lr: float | None = None, optimizer: SteppingOptimizer = None) -> None:
         """One update from a gradient laid out as `params`, as `fit` would make it.
 
         Raises
@@ -289,7 +293,7 @@ class Model(Trainable):
             raise ValueError(f"g must have shape {self.params.shape}, got {gradient.shape}")
         self._engine.apply(gradient, choose(lr, optimizer))
 
-    def _data(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, int]:
+    def _data(self, X: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray, int]:
         """X and y as the kernels read them, and the loss's code for such a y."""
         X = validation.features(X, self.sizes[0], self.dtype)
         return X, *dataset.targets(self, y, len(X))

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class Optimizer(ABC):
     gain: ClassVar[float] = 1.0  # times the loss's gradient
     places: ClassVar[dict[str, str]] = {}  # in the kernels' settings, of fields of other names
 
-    lr: Any = field(default=1e-3, kw_only=False)
+    lr: float | Schedule = field(default=1e-3, kw_only=False)
     l1: float = 0.0
     l2: float = 0.0
     clip_value: float | None = None

@@ -12,7 +12,23 @@ from typing import Any
 import numpy as np
 
 from fastmlp import validation
-from fastmlp.metrics import MODES, Best
+from fastmlp.monitor import MODES, Best, Mode
+
+__all__ = [
+    "Constant",
+    "Cosine",
+    "Course",
+    "Exponential",
+    "InverseScaling",
+    "OneCycle",
+    "ReduceOnPlateau",
+    "Schedule",
+    "Step",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 class Course(ABC):
@@ -348,7 +364,7 @@ class ReduceOnPlateau(_Settings):
     cooldown: int = 0
     min_lr: float = 0.0
     monitor: str = "auto"
-    mode: str = "auto"
+    mode: Mode = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()

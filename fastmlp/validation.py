@@ -270,6 +270,11 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def verbose(value: Any) -> int:
+    """Epochs between two prints: a number, or True for 1; 0 or False for never."""
+    return int(value) if isinstance(value, bool | np.bool_) else count("verbose", value, 0)
+
+
 def dtype(value: Any) -> np.dtype:
     """float32 or float64."""
     try:

@@ -59,7 +59,7 @@ class Objective:
         The kernels' of the loss, where it is not the model's.
     """
 
-    activation: str
+    activation: Any
     loss: Any
     scale: float
     gain: float = 1.0

@@ -170,8 +170,8 @@ def weigh_classes(model: Network, data: Data, class_weight: Any) -> Data:
     labels = _labels(model, data)
     if labels is None:
         raise ValueError(
-            "class_weight needs the integer labels of loss='cross_entropy', or those, 0 and 1, of one output with loss='bce';"
-            f" got loss={model.loss_name!r} with y of shape {data.true.shape}"
+            "class_weight needs the integer labels or one-hot rows of loss='cross_entropy', or the labels 0 and 1 of one output"
+            f" with loss='bce'; got loss={model.loss_name!r} with y of shape {data.true.shape}"
         )
     classes = max(model.sizes[-1], 2)
     if isinstance(class_weight, Mapping):
@@ -192,12 +192,15 @@ def weigh_classes(model: Network, data: Data, class_weight: Any) -> Data:
 
 
 def _labels(model: Network, data: Data) -> np.ndarray | None:
-    """The rows' labels, if their targets are that."""
-    column = data.y[:, 0]
+    """The rows' labels, if their targets are these, or one-hot rows of them."""
+    y = data.y[:, : model.sizes[-1]]
     if data.code == CROSS_ENTROPY:
-        return column.astype(np.intp)
-    if model._loss is LOSSES["bce"] and model.sizes[-1] == 1 and ((column == 0) | (column == 1)).all():
-        return column.astype(np.intp)
+        return y[:, 0].astype(np.intp)
+    exact = bool(((y == 0) | (y == 1)).all())
+    if data.code == CROSS_ENTROPY_ROWS and exact and (y.sum(axis=1) == 1).all():
+        return y.argmax(axis=1)
+    if model._loss is LOSSES["bce"] and y.shape[1] == 1 and exact:
+        return y[:, 0].astype(np.intp)
     return None
 
 

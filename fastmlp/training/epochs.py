@@ -13,7 +13,8 @@ from fastmlp import validation
 from fastmlp.callbacks import EarlyStopping, hooks, listed
 from fastmlp.history import History
 from fastmlp.losses import LOSSES
-from fastmlp.metrics import METRICS, accuracy, monitored, reported
+from fastmlp.metrics import METRICS
+from fastmlp.monitor import monitored, reported
 from fastmlp.schedules import ReduceOnPlateau, Schedule
 from fastmlp.training import doubts
 from fastmlp.training.dataset import Data, Network
@@ -101,9 +102,9 @@ class Epochs:
                 reported(monitor, names)
         self._fit_metrics()
         if isinstance(verbose, str) and verbose != "bar":
-            raise TypeError(f"verbose must be an integer or 'bar', got {verbose!r}")
-        self._bar_kind = _tqdm() if verbose == "bar" else None
-        self._verbose = 0 if self._bar_kind else validation.count("verbose", verbose, 0)
+            raise TypeError(f"verbose must be an integer, True, False or 'bar', got {verbose!r}")
+        self._bar_kind = _tqdm() if isinstance(verbose, str) else None
+        self._verbose = 0 if self._bar_kind else validation.verbose(verbose)
         self._bar: Any = None
         self._last: dict[str, Any] = {"epochs": epochs, "steps": steps}  # the last epoch's logs
         self._done = self._initial
@@ -304,9 +305,9 @@ def _resolve(metrics: Any, model: Network) -> dict[str, partial[Any]]:
             function = partial(_unweighted, metric)
         elif isinstance(metric, str):
             name = validation.choice("metrics", metric, METRICS)
-            function = partial(METRICS[name].function)
-            if METRICS[name].function is accuracy:
-                function = partial(accuracy, multilabel=model._loss is LOSSES["bce"])
+            known = METRICS[name]
+            separate = {"multilabel": model._loss is LOSSES["bce"]} if known.classifies else {}
+            function = partial(known.function, **separate)
         else:
             raise TypeError(f"metrics must hold functions, or names of {', '.join(METRICS)}; got {metric!r}")
         if name in found or name in ("epoch", "loss", "lr") or name.startswith("val_"):

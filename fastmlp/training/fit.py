@@ -1,8 +1,10 @@
 """How models are trained: `Model.fit` and `Model.fit_batches`."""
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -10,11 +12,23 @@ from fastmlp import validation
 from fastmlp.engine.engine import Job
 from fastmlp.history import History
 from fastmlp.optimizer import Optimizer
-from fastmlp.optimizers import choose
+from fastmlp.optimizers import DEFAULT, LBFGS, choose
 from fastmlp.schedules import Course, Schedule
 from fastmlp.training import dataset, doubts
 from fastmlp.training.epochs import Epochs, interrupted
-from fastmlp.training.lbfgs import LBFGS, check, minimize
+from fastmlp.training.lbfgs import check, minimize
+from fastmlp.types import (
+    AnyOptimizer,
+    ArrayLike,
+    Batches,
+    Callbacks,
+    Labelled,
+    Metrics,
+    Nonfinite,
+    Rng,
+    SteppingOptimizer,
+    Verbose,
+)
 
 
 class Trainable(dataset.Network):
@@ -25,24 +39,24 @@ class Trainable(dataset.Network):
 
     def fit(
         self,
-        X: Any,
-        y: Any,
+        X: ArrayLike,
+        y: ArrayLike,
         epochs: int = 1,
         batch_size: int | None = None,
         lr: float | Schedule | None = None,
-        optimizer: Optimizer | LBFGS | None = None,
+        optimizer: AnyOptimizer = None,
         shuffle: bool = True,
-        rng: Any = None,
-        verbose: Any = 0,
+        rng: Rng = None,
+        verbose: Verbose = 0,
         *,
-        callbacks: Any = None,
+        callbacks: Callbacks = None,
         validation_split: float = 0.0,
-        validation_data: Any = None,
-        class_weight: Any = None,
-        sample_weight: Any = None,
-        metrics: Any = None,
+        validation_data: Labelled | None = None,
+        class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
+        sample_weight: ArrayLike | None = None,
+        metrics: Metrics = None,
         label_smoothing: float = 0.0,
-        nonfinite: str = "ignore",
+        nonfinite: Nonfinite = "ignore",
         initial_epoch: int = 0,
     ) -> History:
         """Train for some epochs of minibatches.
@@ -146,13 +160,11 @@ class Trainable(dataset.Network):
         >>> [*first["lr"], *rest["lr"]] == lr.rates(0, 20, steps=1, epochs=20).tolist()
         True
         """
-        quasi_newton = optimizer if isinstance(optimizer, LBFGS) else None
-        chosen = choose(lr, optimizer if quasi_newton is None else None, epochs=True)
-        if quasi_newton and lr is not None:
-            raise ValueError(f"lr={lr!r} must not be given together with optimizer={optimizer!r}, which has none")
+        asked = choose(lr, optimizer, by="fit")
+        quasi_newton, chosen = (asked, DEFAULT) if isinstance(asked, LBFGS) else (None, asked)
         # One test for all that a plain fit has not: of the smallest net's, 7 us in all, it takes 0.3.
         if (
-            callbacks is sample_weight is class_weight is validation_data is metrics is quasi_newton is None
+            callbacks is sample_weight is class_weight is validation_data is metrics is quasi_newton is None  # type: ignore[comparison-overlap]
             and validation_split == label_smoothing == initial_epoch == 0
             and nonfinite == "ignore"
             and type(verbose) is not str
@@ -161,7 +173,7 @@ class Trainable(dataset.Network):
         ):
             X, y, code = self._data(X, y)
             job = self._job(X, y, code, chosen, batch_size, shuffle)
-            losses, verbose = np.zeros(validation.count("epochs", epochs)), validation.count("verbose", verbose, 0)
+            losses, verbose = np.zeros(validation.count("epochs", epochs)), validation.verbose(verbose)
             if job.shuffle or rng is not None or any(self.dropout):
                 job.seed = job.dropout = validation.seed(rng)
             return self._plain(job, losses, verbose)
@@ -249,18 +261,18 @@ class Trainable(dataset.Network):
 
     def fit_batches(
         self,
-        batches: Iterable[Any] | Callable[[], Iterable[Any]],
+        batches: Batches | Callable[[], Batches],
         epochs: int = 1,
         steps_per_epoch: int | None = None,
         lr: float | Schedule | None = None,
-        optimizer: Optimizer | None = None,
-        rng: Any = None,
-        verbose: Any = 0,
+        optimizer: SteppingOptimizer = None,
+        rng: Rng = None,
+        verbose: Verbose = 0,
         *,
-        callbacks: Any = None,
-        validation_data: Any = None,
-        metrics: Any = None,
-        nonfinite: str = "ignore",
+        callbacks: Callbacks = None,
+        validation_data: Labelled | None = None,
+        metrics: Metrics = None,
+        nonfinite: Nonfinite = "ignore",
         initial_epoch: int = 0,
     ) -> History:
         """Train on batches as they come, a step each: for data that is made on the way, or is nowhere as a whole.
@@ -307,10 +319,10 @@ class Trainable(dataset.Network):
         True
         """
         epochs, initial = validation.count("epochs", epochs), validation.count("initial_epoch", initial_epoch, 0)
-        chosen = choose(lr, optimizer, epochs=True)
+        chosen = choose(lr, optimizer, by="epochs")
         schedule = chosen.lr if isinstance(chosen.lr, Schedule) else None
         once = isinstance(batches, Iterator)
-        if not callable(batches) and not isinstance(batches, Iterable):
+        if not callable(batches) and not _iterable(batches):
             raise TypeError(f"batches must be an iterable or a function that returns one, got {batches!r}")
         if steps_per_epoch is not None:
             validation.count("steps_per_epoch", steps_per_epoch)
@@ -334,9 +346,9 @@ class Trainable(dataset.Network):
             rows = total = 0
             count, mean = 0, np.zeros(1)
             given = batches() if callable(batches) else batches
-            if not isinstance(given, Iterable):
+            if not _iterable(given):
                 raise TypeError(f"batches must return an iterable, got {given!r}")
-            for batch in islice(given, steps_per_epoch):
+            for batch in islice(_each(given), steps_per_epoch):
                 job = self._batch(batch, count, chosen)
                 if dropout is None:  # a generator moves on when there is a good batch
                     dropout = validation.seed(rng) if rng is not None or any(self.dropout) else 0
@@ -359,3 +371,14 @@ class Trainable(dataset.Network):
         except (TypeError, ValueError) as error:
             raise type(error)(f"batches: number {index} is refused: {error}") from None
         return Job(data.X, data.y, data.code, optimizer, len(data.X), weighted=data.weighted)
+
+
+def _iterable(value: Any) -> bool:
+    return isinstance(value, Iterable) or hasattr(value, "__getitem__")
+
+
+def _each(batches: Any) -> Iterator[Any]:
+    """All of an iterable; or of a map-style dataset, by their numbers, which end at its length or with an IndexError."""
+    if isinstance(batches, Iterable) or not hasattr(batches, "__len__"):
+        return iter(batches)
+    return map(batches.__getitem__, range(len(batches)))
