@@ -64,7 +64,7 @@ class EarlyStopping(Callback):
     monitor : str
         A name in the fit's logs; ``auto``: ``val_loss`` if there is validation data, else ``loss``.
     patience : int
-        Epochs in a row without an improvement after which the fit ends; 0 is as 1.
+        Epochs in a row without an improvement after which the fit ends; 0 does what 1 does.
     min_delta : float
         What an improvement has to exceed, at least 0.
     mode : {"auto", "min", "max"}

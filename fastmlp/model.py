@@ -44,8 +44,8 @@ class Model(Trainable):
     sizes : sequence of int
         Widths, from the inputs to the outputs; at least two.
     activations : str, CustomActivation or sequence of these
-        One name for the hidden layers (the output then takes the loss's own: sigmoid for ``bce``, softmax for
-        ``cross_entropy``, else identity), or a name for each layer. Names: `fastmlp.activations.ACTIVATIONS`.
+        One for all hidden layers, with the output's set by the loss (sigmoid for ``bce``, softmax for ``cross_entropy``, else
+        identity), or one for each layer. Names: `fastmlp.activations.ACTIVATIONS`.
     loss : str or CustomLoss
         A name from `fastmlp.losses.LOSSES`.
     dtype : {"float64", "float32"}
@@ -53,10 +53,10 @@ class Model(Trainable):
         Draws the initial weights.
     init : {"auto", "he", "glorot", "small"}
         ``he``: N(0, 2 / fan_in) (He et al., 2015). ``glorot``: uniform within sqrt(6 / (fan_in + fan_out)) (Glorot and
-        Bengio, 2010). ``auto``: the one that suits each layer's activation. ``small``: 0.01 N(0, 1). Biases are 0.
+        Bengio, 2010). ``auto``: whichever of these suits the layer's activation. ``small``: 0.01 N(0, 1). Biases are 0.
     dropout : float or sequence of float
-        The share of each hidden layer's outputs, in [0, 1), that `fit` and `step` set to 0, anew for each row and step; the
-        others are divided by what is left (Srivastava et al., 2014). One rate, or one for each hidden layer.
+        The share p of a hidden layer's outputs, in [0, 1), that `fit` and `step` set to 0, drawn anew for each row and step;
+        the others are divided by 1 - p (Srivastava et al., 2014). One share, or one for each hidden layer.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class Model(Trainable):
     ValueError, TypeError
         If an argument is out of range or of the wrong kind; the message names it.
     MemoryError
-        If there is no room for so many parameters.
+        If the parameters do not fit into the memory.
 
     Examples
     --------
@@ -202,10 +202,19 @@ class Model(Trainable):
     def step(self, X: ArrayLike, y: ArrayLike, lr: float | None = None, optimizer: SteppingOptimizer = None) -> float:
         """One update from all rows of X: `fit` for one epoch of one batch, without its overhead.
 
+        Arguments and errors as for `fit`; without schedules, and without `LBFGS`.
+
         Returns
         -------
         float
             The loss before the update.
+
+        Examples
+        --------
+        >>> import fastmlp
+        >>> model = fastmlp.Model.from_weights([[[2.0]]], [[0.0]])
+        >>> model.step([[3.0]], [5.0], lr=0.1), model.predict([[3.0]])
+        (1.0, array([[4.]]))
         """
         X, y, code = self._data(X, y)
         return self._engine.step(X, y, code, choose(lr, optimizer))
@@ -217,7 +226,7 @@ class Model(Trainable):
         ----------
         X : (rows, sizes[0]) array
         out : (rows, sizes[-1]) array or None
-            Where to write them, instead of to a new array: C-contiguous, of the model's dtype, and apart from X and `params`.
+            The array to write to: C-contiguous, of the model's dtype, and apart from X and `params`. None: a new one.
 
         Returns
         -------
@@ -227,7 +236,7 @@ class Model(Trainable):
         Raises
         ------
         ValueError, TypeError
-            If X has another shape or does not hold real numbers, or `out` is not such an array.
+            If X has another shape or does not hold real numbers, or `out` is not as described.
 
         Examples
         --------
@@ -247,11 +256,25 @@ class Model(Trainable):
         return out
 
     def forward(self, X: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
-        """`predict`, under the name that goes with `backward`."""
+        """The same as `predict`, under the name that goes with `backward`.
+
+        Examples
+        --------
+        >>> import fastmlp
+        >>> fastmlp.Model.from_weights([[[2.0], [3.0]]], [[1.0]]).forward([[10.0, 100.0]])
+        array([[321.]])
+        """
         return self.predict(X, out)
 
     def loss(self, X: ArrayLike, y: ArrayLike) -> float:
-        """The mean loss over the rows of X, by the formula in `fastmlp.losses.LOSSES`; arguments and errors as for `fit`."""
+        """The mean loss over the rows of X, by the formula in `fastmlp.losses.LOSSES`; arguments and errors as for `fit`.
+
+        Examples
+        --------
+        >>> import fastmlp
+        >>> fastmlp.Model.from_weights([[[2.0]]], [[0.0]], loss="mse").loss([[3.0]], [5.0])
+        1.0
+        """
         return self._engine.loss(*self._data(X, y))
 
     def backward(self, X: ArrayLike, y: ArrayLike) -> Gradients:
@@ -271,6 +294,13 @@ class Model(Trainable):
         """The mean loss over the rows of X and its gradient as one vector, laid out as `params`.
 
         For L-BFGS, evolution, or a sum over machines before `apply_gradient`. Arguments and errors as for `fit`.
+
+        Examples
+        --------
+        >>> import fastmlp
+        >>> model = fastmlp.Model.from_weights([[[2.0]]], [[0.0]])
+        >>> model.gradient([[3.0]], [5.0])
+        (1.0, array([6., 2.]))
         """
         return self._gradient(X, y, False)[:2]
 
@@ -283,10 +313,25 @@ class Model(Trainable):
     def apply_gradient(self, g: ArrayLike, lr: float | None = None, optimizer: SteppingOptimizer = None) -> None:
         """One update from a gradient laid out as `params`, as `fit` would make it.
 
+        Parameters
+        ----------
+        g : (n,) array
+            The gradient.
+        lr, optimizer
+            As for `fit`; without schedules, and without `LBFGS`.
+
         Raises
         ------
         ValueError, TypeError
             If g has another shape or does not hold real numbers, or as for `fit`.
+
+        Examples
+        --------
+        >>> import fastmlp
+        >>> model = fastmlp.Model.from_weights([[[2.0]]], [[0.0]])
+        >>> model.apply_gradient([1.0, 0.0], lr=0.5)
+        >>> model.params
+        array([1.5, 0. ])
         """
         gradient = validation.numbers("g", g)
         if gradient.shape != self.params.shape:
@@ -294,15 +339,14 @@ class Model(Trainable):
         self._engine.apply(gradient, choose(lr, optimizer))
 
     def _data(self, X: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray, int]:
-        """X and y as the kernels read them, and the loss's code for such a y."""
+        """X and y as the kernels read them, and the loss's code for that form of y."""
         X = validation.features(X, self.sizes[0], self.dtype)
         return X, *dataset.targets(self, y, len(X))
 
     def trim(self) -> None:
-        """Give memory back that only makes the next calls faster: this model's own scratch, and what all models share.
+        """Give back the memory that only makes the next calls faster: this model's scratch, and that which all models share.
 
-        A model keeps at most 16 kB of scratch, and all models together 128 MB that no call uses; the next call takes anew what
-        it needs.
+        A model keeps at most 16 kB of scratch, and all models together 128 MB between calls. The next call takes what it needs.
 
         Examples
         --------
@@ -314,7 +358,17 @@ class Model(Trainable):
         self._engine.trim()
 
     def summary(self) -> str:
-        """A table of the layers: shape, activation, parameters, bytes."""
+        """A table of the layers: shape, activation, parameters, bytes.
+
+        Examples
+        --------
+        >>> import fastmlp
+        >>> print(fastmlp.Model([2, 3, 1]).summary())
+        layer  shape   activation  parameters  bytes
+        1      2 -> 3  relu                 9     72
+        2      3 -> 1  identity             4     32
+        total                              13    104
+        """
         rows = [("layer", "shape", "activation", "parameters", "bytes")]
         for index, (fan_in, fan_out) in enumerate(pairwise(self.sizes)):
             parameters = (fan_in + 1) * fan_out

@@ -535,6 +535,6 @@ def choose(
     elif by != "fit":
         raise TypeError(f"optimizer must be one that makes single steps, got {optimizer!r}, which is for Model.fit alone")
     if lr is not None:
-        which = "none" if isinstance(optimizer, LBFGS) else "its own"
-        raise ValueError(f"lr={lr!r} must not be given together with optimizer={optimizer!r}, which has {which}")
+        has = "none" if isinstance(optimizer, LBFGS) else "one already"
+        raise ValueError(f"lr={lr!r} must not be given together with optimizer={optimizer!r}, which has {has}")
     return optimizer

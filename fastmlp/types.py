@@ -25,7 +25,8 @@ ActivationName: TypeAlias = Literal[
     "identity", "relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "sigmoid", "tanh", "softmax"
 ]
 LossName: TypeAlias = Literal["bce", "cross_entropy", "mse", "mae", "huber"]
-OptimizerName: TypeAlias = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "adamax", "nadam", "lion", "lbfgs"]
+SteppingName: TypeAlias = Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "adamax", "nadam", "lion"]
+OptimizerName: TypeAlias = Literal[SteppingName, "lbfgs"]
 MetricName: TypeAlias = Literal["accuracy", "balanced_accuracy", "auc", "f1", "log_loss", "mse", "mae", "rmse", "r2"]
 InitName: TypeAlias = Literal["auto", "he", "glorot", "small"]
 Nonfinite: TypeAlias = Literal["ignore", "raise", "stop"]
@@ -33,7 +34,7 @@ Nonfinite: TypeAlias = Literal["ignore", "raise", "stop"]
 DType: TypeAlias = Literal["float64", "float32"] | DTypeLike
 Rng: TypeAlias = int | np.integer | np.random.Generator | np.random.BitGenerator | np.random.SeedSequence | None
 Activations: TypeAlias = ActivationName | CustomActivation | Sequence[ActivationName | CustomActivation]
-SteppingOptimizer: TypeAlias = Optimizer | OptimizerName | None
+SteppingOptimizer: TypeAlias = Optimizer | SteppingName | None
 AnyOptimizer: TypeAlias = Optimizer | LBFGS | OptimizerName | None
 Metric: TypeAlias = MetricName | Callable[[np.ndarray, np.ndarray], SupportsFloat]
 Metrics: TypeAlias = Metric | Sequence[Metric] | None

@@ -161,7 +161,7 @@ CALLBACKS = [
 METRICS = [
     *((value, "^metrics must hold functions, or names of accuracy, ") for value in (3, [None], {"a": 1})),
     ("acuracy", "^metrics must be one of accuracy, .*; got 'acuracy'$"),
-    (["mse", "mse"], "^metrics must have names of their own, got 'mse'$"),
+    (["mse", "mse"], "^metrics must have names that no other column of the history has, got 'mse'$"),
 ]
 VERBOSE = [
     *((value, "^verbose must be an integer") for value in ("all", 1.5, None)),

@@ -172,7 +172,7 @@ REFUSED: list[tuple[dict[str, Any], Any, str]] = [
     ({"validation_data": (X4, Y4, -np.ones(30))}, ValueError, V + "sample_weight must be finite"),
     ({"metrics": "acuracy"}, ValueError, "metrics must be one of accuracy, .*, mse, .*got 'acuracy'"),
     ({"metrics": [3]}, TypeError, "metrics must hold functions, or names of accuracy, .*got 3"),
-    ({"metrics": ["mse", "mse"]}, ValueError, "metrics must have names of their own, got 'mse'"),
+    ({"metrics": ["mse", "mse"]}, ValueError, "metrics must have names that no other column of the history has, got 'mse'"),
     ({"metrics": "accuracy", "callbacks": 3}, TypeError, "callbacks must hold functions"),
     ({"label_smoothing": 1.0}, ValueError, "label_smoothing must be .* below 1"),
     ({"label_smoothing": 0.1}, ValueError, "label_smoothing is for loss='bce' and 'cross_entropy', got loss='mse'"),

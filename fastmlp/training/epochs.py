@@ -33,7 +33,7 @@ class DivergenceError(ArithmeticError):
     Attributes
     ----------
     epoch : int
-        At whose end that was seen.
+        The epoch at whose end that was seen.
     """
 
     def __init__(self, message: str, epoch: int = -1) -> None:
@@ -42,21 +42,21 @@ class DivergenceError(ArithmeticError):
 
 
 class Epochs:
-    """One fit's course, epoch by epoch where something needs that, else by as few calls as it takes.
+    """One fit's course: epoch by epoch where something needs that, else by as few calls as possible.
 
     Parameters
     ----------
     model : Model
     initial, epochs : int
-        The first epoch's number, and behind the last's.
+        The first epoch's number, and the last one's plus 1.
     steps : int or None
-        Of an epoch, each with an update after its loss; None: not known.
+        Steps in an epoch, each with an update after its loss; None: not known.
     verbose : int or "bar"
     metrics, callbacks, nonfinite
         The arguments of `Model.fit`.
     schedule : Schedule or None
     train, val : Data or None
-        What metrics are computed from; val's loss as well.
+        What metrics are computed from, and the validation's loss.
     each : bool
         Whether the training itself goes epoch by epoch.
     """
@@ -189,7 +189,7 @@ class Epochs:
         return History(epoch=range(self._initial, self._done), **self._columns)
 
     def _end(self, epoch: int) -> bool:
-        """What happens at an epoch's end; whether it ends the fit."""
+        """Do what comes at an epoch's end; whether the fit ends with it."""
         stop, self._last = False, self._logs(epoch)
         self._print(self._last)
         if self._course:
@@ -214,7 +214,7 @@ class Epochs:
         return count, np.ascontiguousarray(rates, np.float64)
 
     def _fit_metrics(self) -> None:
-        """Raise unless the metrics are for such targets: tried on a row. Users' functions are left for after the epochs."""
+        """Raise unless the metrics take the targets, by a trial on one row. Users' functions are called after epochs only."""
         for (_, data), (name, metric) in product(self._watched, self._metrics.items()):
             if metric.func is not _unweighted:
                 try:
@@ -232,7 +232,7 @@ class Epochs:
             doubts.after(self._model, losses, first, *self._seen)
 
     def _judge(self, losses: list[float]) -> None:
-        """Warn of a fit that has come to nothing."""
+        """Warn of a fit that has been in vain."""
         if losses and not self._doubted:
             if not self._finite():
                 doubts.weights(self._initial, len(losses))
@@ -261,7 +261,7 @@ class Epochs:
         return logs
 
     def _look(self, losses: np.ndarray, first: int, done: int) -> None:
-        """Called in the middle of a training; what is done is known here before the call returns."""
+        """Note how many epochs are done: called during a training, before its call returns."""
         self._done = max(self._done, first + done)
         if self._bar is not None and done:
             self._show(first + done, losses[done - 1])
@@ -311,7 +311,7 @@ def _resolve(metrics: Any, model: Network) -> dict[str, partial[Any]]:
         else:
             raise TypeError(f"metrics must hold functions, or names of {', '.join(METRICS)}; got {metric!r}")
         if name in found or name in ("epoch", "loss", "lr") or name.startswith("val_"):
-            raise ValueError(f"metrics must have names of their own, got {name!r}")
+            raise ValueError(f"metrics must have names that no other column of the history has, got {name!r}")
         found[name] = function
     return found
 

@@ -67,63 +67,69 @@ class Trainable(dataset.Network):
             A memory map of the model's dtype is read where it lies. X and y may be pandas objects with columns of any real
             numbers, of which missing ones are NaN.
         y : array
-            (rows, outputs), or (rows,) for one output; in [0, 1] for ``bce``. For ``cross_entropy`` integer labels
-            (rows,) or probability rows (rows, outputs), whose sums are weights of theirs.
+            (rows, outputs), or (rows,) for one output; in [0, 1] for ``bce``. For ``cross_entropy`` integer labels (rows,), or
+            probability rows (rows, outputs); a row of a sum other than 1 is weighted with it.
         epochs : int
-            Where the fit ends: how many, less `initial_epoch`.
+            The number of epochs, those before `initial_epoch` included.
         batch_size : int or None
-            Rows in a step; the last one of an epoch may have fewer. None: all rows.
+            Rows in a step; an epoch's last step may have fewer. None: all rows.
         lr : float, Schedule or None
-            Shorthand for ``optimizer=SGD(lr)``; not together with `optimizer`. Schedules: `fastmlp.schedules`.
-        optimizer : Optimizer, LBFGS or None
-            None: ``SGD(0.01)``. Momentum and Adam's means carry over from call to call while the kind of optimiser stays. Of
-            `LBFGS` an epoch is an iteration.
+            The learning rate, if `optimizer` is a name or None; an optimiser that is given otherwise has one already. Schedules
+            are in `fastmlp.schedules`.
+        optimizer : str, Optimizer, LBFGS or None
+            A name of `fastmlp.optimizers.OPTIMIZERS`, such as ``adam``, is that optimiser with its defaults. None: ``sgd``.
+            Momentum and Adam's means carry over from call to call while the kind of optimiser stays. With `LBFGS` an epoch is
+            an iteration.
         shuffle : bool
             Visit the rows in a new random order each epoch; of no effect if a batch holds all rows.
         rng : int, numpy.random.Generator or None
-            Draws the orders, and what dropout leaves out.
-        verbose : int or "bar"
-            Print the loss, and what validation and metrics say, every `verbose` epochs; 0 for never. ``bar``: tqdm's bar.
+            Draws the orders, and the units that dropout leaves out.
+        verbose : bool, int or "bar"
+            Print the loss, the validation's loss and the metrics every `verbose` epochs; True is 1, and 0 and False are never.
+            ``bar``: a progress bar, by tqdm.
         callbacks : callback or list of these
-            Functions ``f(model, logs)`` to call after each epoch, or objects like `fastmlp.Callback`, `fastmlp.EarlyStopping`.
+            Functions ``f(model, logs)``, called after each epoch, or objects such as `fastmlp.EarlyStopping`: see `Callback`.
         validation_split : float
-            Keep the last such fraction of the rows, in [0, 1), to validate with.
+            The fraction of the rows, in [0, 1), that are kept to validate with: the last ones.
         validation_data : (X, y) or (X, y, sample_weight)
             Rows whose loss and metrics are reported after each epoch.
         class_weight : dict, "balanced" or None
-            Weights of labels, 1 for those left out; times `sample_weight`. ``balanced``: rows / (classes * rows of the class),
-            as scikit-learn has it. For integer labels of ``cross_entropy``, and 0 and 1 of one output with ``bce``.
+            Weights of labels, which multiply `sample_weight`; labels that are left out have 1. ``balanced``: rows / (classes *
+            rows of the class), as in scikit-learn. For integer labels and one-hot rows of ``cross_entropy``, and for 0 and 1 of
+            one output with ``bce``.
         sample_weight : (rows,) array or None
-            At least 0, with a positive sum. A step's loss is sum(w * loss of row) / sum(w) over its rows, and 0 if sum(w) is.
-        metrics : name, function or list of these
-            Names of `fastmlp.metrics.METRICS` (weighted with `sample_weight`), or functions ``f(y_true, y_pred)``, y_true as it
-            came. Computed after each epoch over all rows, of training and of validation: two more forward passes an epoch.
+            At least 0, with a positive sum. A step's loss is sum(w * loss of row) / sum(w) over its rows; 0 if all w are.
+        metrics : str, function or list of these
+            Names of `fastmlp.metrics.METRICS` (weighted with `sample_weight`), or functions ``f(y_true, y_pred)``, which get
+            the targets as they came. They are computed after each epoch from all rows of training and of validation: two more
+            forward passes an epoch.
         label_smoothing : float
             In [0, 1): train on (1 - e) * y + e / k with k outputs of ``cross_entropy``, k = 2 for ``bce`` (Szegedy et al.,
             2016). The validation's loss is that of y itself.
         nonfinite : {"ignore", "raise", "stop"}
-            What to do about a loss or a weight that is not finite when an epoch ends: go on, raise `DivergenceError`, or end
-            the fit. The last two put the last finite epoch's weights and moments back, and the history ends with it. The first
-            keeps NumPy's numbers, and one `RuntimeWarning` a fit names the epoch. (A fit of a single call looks only at its
-            losses, and only if the last one is not finite.)
+            What to do if a loss or a weight is not finite when an epoch ends: go on, raise `DivergenceError`, or end the fit.
+            ``raise`` and ``stop`` put the weights and moments of the last finite epoch back, with which the history ends.
+            ``ignore`` leaves the numbers as NumPy would compute them, and one `RuntimeWarning` a fit names the epoch. (A fit
+            that is a single call, as in the notes, warns only if its last loss is not finite.)
         initial_epoch : int
-            The first epoch's number, as in Keras: how many an earlier fit has done, to go on with its schedule. `epochs` then
-            counts both fits', and `ReduceOnPlateau` starts from what the model's last fit with an equal one has left.
+            The first epoch's number, as in Keras: the number of epochs that earlier fits have done, to go on with their
+            schedule. `ReduceOnPlateau` goes on from what it has seen in the model's last fit, if that had an equal one.
 
         Returns
         -------
         History
-            ``epoch`` and ``loss``, an entry an epoch: the mean over the rows of the loss before each row's update. And where
-            they apply ``lr``, ``val_loss``, metrics by name, and with ``val_`` before it.
+            ``epoch`` and ``loss``, with an entry for each epoch; the loss is the mean over the rows, each before its update.
+            Where they apply also ``lr`` (of the epoch's last step), ``val_loss``, and each metric by its name and by ``val_``
+            with its name.
 
         Raises
         ------
         ValueError, TypeError
             If an argument is out of range or of the wrong kind; the model, `rng` and the callbacks are then as they were.
         DivergenceError
-            See `nonfinite`.
+            If ``nonfinite="raise"`` and a loss or a weight is not finite.
         ImportError
-            If ``verbose="bar"`` finds no tqdm.
+            If ``verbose="bar"`` finds no tqdm, or `LBFGS` no SciPy.
 
         Notes
         -----
@@ -131,12 +137,12 @@ class Trainable(dataset.Network):
         used and trained on. An exception in a callback, a metric or a schedule ends the fit, and leaves the model as the last
         epoch did. Built-in metrics are tried on a row before the first epoch; functions are called after epochs only.
 
-        If ten epochs or more have not lowered a regression's loss because of its targets' size, a `UserWarning` says so.
+        If ten epochs or more have not lowered a regression's loss because its targets are large, a `UserWarning` says so.
 
         An X of another dtype or layout is converted: as a whole up to 256 MB of the model's dtype, or if `batch_size` is None;
-        else by pieces of 64 MB (or a batch), so that more than memory holds can be trained on. The orders are then other ones,
-        drawn by NumPy. Validation, metrics, callbacks, `nonfinite` and `ReduceOnPlateau` make a fit call Python once an epoch;
-        without them all epochs are one call.
+        else by pieces of 64 MB (or a batch), so that data larger than the memory can be trained on; NumPy then draws the orders
+        of the rows, which are different ones. Validation, metrics, callbacks, `nonfinite` and `ReduceOnPlateau` make a fit call
+        Python once an epoch; without them all epochs are one call.
 
         Examples
         --------
@@ -162,7 +168,7 @@ class Trainable(dataset.Network):
         """
         asked = choose(lr, optimizer, by="fit")
         quasi_newton, chosen = (asked, DEFAULT) if isinstance(asked, LBFGS) else (None, asked)
-        # One test for all that a plain fit has not: of the smallest net's, 7 us in all, it takes 0.3.
+        # One test tells the plain fits, of which the smallest net's takes 7 us: 0.3 us.
         if (
             callbacks is sample_weight is class_weight is validation_data is metrics is quasi_newton is None  # type: ignore[comparison-overlap]
             and validation_split == label_smoothing == initial_epoch == 0
@@ -228,7 +234,7 @@ class Trainable(dataset.Network):
         return course.run(train)
 
     def _job(self, X: np.ndarray, y: np.ndarray, code: int, optimizer: Optimizer, batch_size: Any, shuffle: Any) -> Job:
-        """Without a seed: a generator moves on when all else has been checked."""
+        """The job, without a seed: a generator moves on when everything else has been checked."""
         samples = len(X)
         batch = samples if batch_size is None else min(validation.count("batch_size", batch_size), samples)
         shuffle = validation.flag("shuffle", shuffle) and batch < samples
@@ -256,7 +262,7 @@ class Trainable(dataset.Network):
         return History(epoch=range(epochs), loss=losses)
 
     def _done(self, most: int) -> int:
-        """Epochs that the training which was interrupted had done; the last look at it is some tenths of a second old."""
+        """How many epochs an interrupted training had done; its last look is some tenths of a second old."""
         return min(self._engine.epochs_done, most)
 
     def fit_batches(
@@ -275,20 +281,22 @@ class Trainable(dataset.Network):
         nonfinite: Nonfinite = "ignore",
         initial_epoch: int = 0,
     ) -> History:
-        """Train on batches as they come, a step each: for data that is made on the way, or is nowhere as a whole.
+        """Train on batches as they come, with a step for each: for data that is made on the way, or is larger than the memory.
 
         Parameters
         ----------
-        batches : iterable, or function that returns one
-            Of (X, y) or (X, y, sample_weight), each as for `fit`; of any numbers of rows. The function is called for each
-            epoch, and an iterable is gone through again; an iterator, which can be gone through once, goes on from epoch to
-            epoch.
+        batches : iterable, map-style dataset, or function that returns either
+            Batches (X, y) or (X, y, sample_weight), each as for `fit`, of any numbers of rows. An iterable is iterated anew in
+            each epoch; an iterator, which cannot be, goes on from epoch to epoch. A map-style dataset, such as a ``PyDataset``
+            of Keras, is asked for ``batches[0]``, ``batches[1]`` and so on, up to ``len(batches)`` or an IndexError; its other
+            methods are not called. A function is called at the beginning of each epoch.
         epochs : int
+            The number of epochs, those before `initial_epoch` included.
         steps_per_epoch : int or None
-            Batches in an epoch; None: as many as there are. An iterator for several epochs needs it, and so does a schedule,
-            unless ``len(batches)`` tells.
+            Batches in an epoch; None: all. An iterator for several epochs needs it; so does a schedule, unless ``len(batches)``
+            is known.
         lr, optimizer, rng, verbose, callbacks, validation_data, nonfinite, initial_epoch
-            As for `fit`.
+            As for `fit`; without `LBFGS`, which needs all rows at once.
         metrics
             As for `fit`, of `validation_data` only.
 
@@ -300,8 +308,8 @@ class Trainable(dataset.Network):
         Raises
         ------
         ValueError, TypeError
-            If an argument is out of range or of the wrong kind; the model is then as it was. Or if a batch is, or there are too
-            few: the model is then as the batch before left it.
+            If an argument is out of range or of the wrong kind; the model is then as it was. If a batch is, or if batches are
+            missing; the model is then as the batch before left it.
         DivergenceError, ImportError
             As for `fit`.
 
