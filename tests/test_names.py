@@ -84,7 +84,7 @@ def test_lbfgs_by_name() -> None:
         (None, "Adam", "fit", ValueError, "optimizer must be one of sgd, adam, .*, lbfgs; got 'Adam'"),
         (0.1, "momentum", "fit", ValueError, "optimizer must be one of sgd, .*; got 'momentum'"),
         (None, Adam, "fit", TypeError, "optimizer must be one of sgd, .*, or an optimiser such as fastmlp.Adam.., got <class"),
-        (0.1, Adam(), "fit", ValueError, "lr=0.1 must not be given together with optimizer=Adam.*, which has its own"),
+        (0.1, Adam(), "fit", ValueError, "lr=0.1 must not be given together with optimizer=Adam.*, which has one already"),
         (0.1, LBFGS(), "fit", ValueError, "lr=0.1 must not be given together with optimizer=LBFGS.*, which has none"),
         (0.1, "lbfgs", "fit", ValueError, "lr=0.1 must not be given together with optimizer='lbfgs', which has none"),
         (None, "lbfgs", "epochs", TypeError, "optimizer must be one that makes single steps, got LBFGS.* for Model.fit alone"),
