@@ -75,7 +75,7 @@ class Model(Trainable):
     ValueError, TypeError
         If an argument is out of range or of the wrong kind; the message names it.
     MemoryError
-        If the parameters do not fit into the memory.
+        If there is no room for the parameters.
 
     Examples
     --------

@@ -15,7 +15,7 @@ from fastmlp.validation import real
 class Optimizer(ABC):
     """What the optimisers share: settings that change the gradient before the step, and the mean of the parameters after it.
 
-    They need the whole gradient of a step before its update, which then no longer happens while the gradient is in the cache.
+    They need the whole gradient of a step before its update, which then has to read the gradient from memory again.
 
     Parameters
     ----------
@@ -23,9 +23,10 @@ class Optimizer(ABC):
         Penalties, at least 0: ``l1 * sum(|w|) + l2 / 2 * sum(w**2)`` over the weights, not the biases, is added to the loss
         that `Model.fit` reports, and its gradient to the loss's.
     clip_value : float or None
-        Then each number of the gradient is clipped to [-clip_value, clip_value].
+        Each number of the gradient is clipped to [-clip_value, clip_value]; None: to no range.
     clip_norm : float or None
-        Then the gradient is scaled to a norm of clip_norm, if its norm over all parameters is larger (Pascanu et al., 2013).
+        The gradient is scaled to a norm of clip_norm, if its norm over all parameters is larger (Pascanu et al., 2013); None:
+        never.
     ema : float
         In [0, 1). If above 0, after each step ``average = ema * average + (1 - ema) * params``; `Model.average` returns it
         (Polyak and Juditsky, 1992). It starts as the parameters before the first step.

@@ -483,14 +483,14 @@ class LBFGS:
             validation.real(name, getattr(self, name), least=0.0)
 
 
-OPTIMIZERS: dict[str, type[Optimizer] | type[LBFGS]] = {
+NAMED: dict[str, type[Optimizer] | type[LBFGS]] = {
     kind.__name__.lower(): kind for kind in (SGD, Adam, AdamW, RMSprop, Adagrad, Adamax, Nadam, Lion, LBFGS)
 }
 DEFAULT = SGD()
 
 
 def _named(name: str, lr: float | Schedule | None) -> Optimizer | LBFGS:
-    kind = OPTIMIZERS[validation.choice("optimizer", name, OPTIMIZERS)]
+    kind = NAMED[validation.choice("optimizer", name, NAMED)]
     if lr is None:
         return kind()
     if not issubclass(kind, Optimizer):
@@ -530,7 +530,7 @@ def choose(
         if by == "steps" and isinstance(optimizer.lr, Schedule):
             raise ValueError(f"lr must be a number: a single step has no epochs for {optimizer.lr!r}")
     elif not isinstance(optimizer, LBFGS):
-        wanted = f"one of {', '.join(OPTIMIZERS)}, or an optimiser such as fastmlp.Adam()"
+        wanted = f"one of {', '.join(NAMED)}, or an optimiser such as fastmlp.Adam()"
         raise TypeError(f"optimizer must be {wanted}, got {optimizer!r}")
     elif by != "fit":
         raise TypeError(f"optimizer must be one that makes single steps, got {optimizer!r}, which is for Model.fit alone")

@@ -139,7 +139,7 @@ class Constant(_Settings):
 
 @dataclass(frozen=True)
 class Step(_Settings):
-    """Multiply the rate by a factor every few epochs, as ``torch.optim.lr_scheduler.StepLR``::
+    """Multiply the rate by a factor each time `epochs` have passed, as ``torch.optim.lr_scheduler.StepLR``::
 
         lr * factor**floor(epoch / epochs)
 

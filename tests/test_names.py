@@ -15,7 +15,7 @@ from fastmlp.activations import ACTIVATIONS
 from fastmlp.initialisation import INITS
 from fastmlp.losses import LOSSES
 from fastmlp.optimizer import Optimizer
-from fastmlp.optimizers import OPTIMIZERS, choose
+from fastmlp.optimizers import NAMED, choose
 from fastmlp.training.epochs import NONFINITE
 
 pytestmark = pytest.mark.small
@@ -28,17 +28,17 @@ X, Y = np.random.default_rng(0).standard_normal((8, 2)), np.ones((8, 1))
 
 def test_every_optimiser_has_its_name() -> None:
     kinds = {kind.__name__.lower(): kind for kind in vars(fastmlp).values() if inspect.isclass(kind)}
-    for name, kind in OPTIMIZERS.items():
+    for name, kind in NAMED.items():
         assert kinds[name] is kind
         assert choose(None, name, by="fit") == kind()
     shown = {kind for kind in kinds.values() if issubclass(kind, Optimizer | LBFGS)}
-    assert shown == set(OPTIMIZERS.values())
+    assert shown == set(NAMED.values())
 
 
-@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "lbfgs"])
+@pytest.mark.parametrize("name", [name for name in NAMED if name != "lbfgs"])
 @pytest.mark.parametrize("lr", [None, 0.125, 1, np.float32(0.25)])
 def test_a_name_is_the_optimiser_with_its_defaults(name: Any, lr: Any) -> None:
-    kind: Any = OPTIMIZERS[name]
+    kind: Any = NAMED[name]
     made = kind() if lr is None else kind(lr)
     assert choose(lr, name) == choose(lr, name, by="epochs") == choose(lr, name, by="fit") == made
 
@@ -107,7 +107,7 @@ def test_what_choose_refuses(lr: Any, optimizer: Any, by: Any, error: Any, messa
     [
         (types.ActivationName, ACTIVATIONS),
         (types.LossName, LOSSES),
-        (types.OptimizerName, OPTIMIZERS),
+        (types.OptimizerName, NAMED),
         (types.MetricName, metrics.METRICS),
         (types.InitName, INITS),
         (types.Nonfinite, NONFINITE),

@@ -59,7 +59,7 @@ class Data:
     pieces: bool
 
     def _parts(self, multiple: int = 1) -> Iterator[slice]:
-        """All rows, in pieces whose lengths are multiples of a number, but for the last one's."""
+        """All rows, in pieces whose lengths are multiples of `multiple`."""
         rows = PIECE // (self.X.shape[1] * self.y.itemsize) // multiple * multiple
         rows = max(rows, multiple) if self.pieces else len(self.X)
         for start in range(0, len(self.X), rows):

@@ -11,9 +11,9 @@ from fastmlp.losses import LOSSES
 from fastmlp.training.dataset import WHOLE, Network
 
 LARGE = 1e3  # a size of numbers at which scaling them is the first thing to try
-# A mean loss below which nothing is looked at: the squared error of numbers of the size LARGE.
-SUSPECT = LARGE**2
-EPOCHS, FALL = 10, 0.01  # at least EPOCHS epochs that have lowered the loss by a share of no more than FALL have done nothing
+# A mean loss below which nothing is looked at: the square of LARGE, an error of the size of such numbers.
+SUSPECT = 1e6
+EPOCHS, FALL = 10, 0.01  # EPOCHS that lower the loss by no more than this share have done nothing
 KEEP = "nonfinite='raise' or 'stop' ends a fit there, with the last finite weights"
 SCALE_Y = "train on (y - y.mean()) / y.std() and scale the predictions back"
 

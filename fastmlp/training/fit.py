@@ -68,16 +68,16 @@ class Trainable(dataset.Network):
             numbers, of which missing ones are NaN.
         y : array
             (rows, outputs), or (rows,) for one output; in [0, 1] for ``bce``. For ``cross_entropy`` integer labels (rows,), or
-            probability rows (rows, outputs); a row of a sum other than 1 is weighted with it.
+            probability rows (rows, outputs); a row of a sum s other than 1 counts s times.
         epochs : int
             The number of epochs, those before `initial_epoch` included.
         batch_size : int or None
             Rows in a step; an epoch's last step may have fewer. None: all rows.
         lr : float, Schedule or None
-            The learning rate, if `optimizer` is a name or None; an optimiser that is given otherwise has one already. Schedules
-            are in `fastmlp.schedules`.
+            The learning rate, if `optimizer` is a name or None; any other optimiser has one already. None: the optimiser's
+            default. Schedules are in `fastmlp.schedules`.
         optimizer : str, Optimizer, LBFGS or None
-            A name of `fastmlp.optimizers.OPTIMIZERS`, such as ``adam``, is that optimiser with its defaults. None: ``sgd``.
+            A name of `fastmlp.optimizers.NAMED`, such as ``adam``, is that optimiser with its defaults. None: ``sgd``.
             Momentum and Adam's means carry over from call to call while the kind of optimiser stays. With `LBFGS` an epoch is
             an iteration.
         shuffle : bool
