@@ -23,10 +23,10 @@ class Optimizer(ABC):
         Penalties, at least 0: ``l1 * sum(|w|) + l2 / 2 * sum(w**2)`` over the weights, not the biases, is added to the loss
         that `Model.fit` reports, and its gradient to the loss's.
     clip_value : float or None
-        Each number of the gradient is clipped to [-clip_value, clip_value]; None: to no range.
+        Each number of the gradient is clipped to [-clip_value, clip_value]; None: no clipping.
     clip_norm : float or None
-        The gradient is scaled to a norm of clip_norm, if its norm over all parameters is larger (Pascanu et al., 2013); None:
-        never.
+        The gradient is scaled to a norm of clip_norm, if its norm over all parameters is larger (Pascanu et al., 2013); None: no
+        clipping.
     ema : float
         In [0, 1). If above 0, after each step ``average = ema * average + (1 - ema) * params``; `Model.average` returns it
         (Polyak and Juditsky, 1992). It starts as the parameters before the first step.
