@@ -25,8 +25,8 @@ class Optimizer(ABC):
     clip_value : float or None
         Each number of the gradient is clipped to [-clip_value, clip_value]; None: no clipping.
     clip_norm : float or None
-        The gradient is scaled to a norm of clip_norm, if its norm over all parameters is larger (Pascanu et al., 2013); None: no
-        clipping.
+        The gradient is scaled to a norm of clip_norm, if its norm over all parameters is larger (Pascanu et al., 2013);
+        None: no clipping.
     ema : float
         In [0, 1). If above 0, after each step ``average = ema * average + (1 - ema) * params``; `Model.average` returns it
         (Polyak and Juditsky, 1992). It starts as the parameters before the first step.
