@@ -15,6 +15,7 @@ import pytest
 
 import fastmlp
 from fastmlp import Adam, CustomActivation, CustomLoss, History, Model, metrics, schedules
+from fastmlp.optimizers import NAMED
 
 pytestmark = pytest.mark.small
 
@@ -269,7 +270,7 @@ METRIC = {
 PLATEAU = {"patience": whole("patience"), "mode": MODE, "monitor": TEXT, "min_delta": number("min_delta", -1)}
 
 
-OPTIMIZERS = (fastmlp.SGD, Adam, fastmlp.AdamW, fastmlp.RMSprop, fastmlp.Adagrad, fastmlp.Adamax, fastmlp.Nadam, fastmlp.Lion)
+OPTIMIZERS = [kind for name, kind in NAMED.items() if name != "lbfgs"]
 
 
 def optimizer(kind: Any) -> Function:
