@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from fastmlp import metrics, schedules
+from fastmlp import activations, kernels, losses, metrics, schedules
 from fastmlp.activations import CustomActivation
 from fastmlp.callbacks import Callback, EarlyStopping
 from fastmlp.engine.threads import get_num_threads, set_num_threads
@@ -10,9 +10,8 @@ from fastmlp.history import History
 from fastmlp.kernels.machine.cache import CacheWarning
 from fastmlp.losses import CustomLoss
 from fastmlp.model import Gradients, Model
-from fastmlp.optimizers import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RAdam, RMSprop
+from fastmlp.optimizers import LBFGS, SGD, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RAdam, RMSprop
 from fastmlp.training.epochs import DivergenceError
-from fastmlp.training.lbfgs import LBFGS
 from fastmlp.warmup import warmup
 
 if TYPE_CHECKING:
@@ -41,17 +40,21 @@ __all__ = [
     "Nadam",
     "RAdam",
     "RMSprop",
+    "activations",
     "get_num_threads",
+    "kernels",
+    "losses",
     "metrics",
     "schedules",
     "set_num_threads",
     "warmup",
 ]
+ESTIMATORS = ("MLPClassifier", "MLPRegressor")  # not in __all__: a star import does without scikit-learn
 
 
 def __getattr__(name: str) -> Any:
-    """The estimators, which need scikit-learn: an import of its own, of half a second."""
-    if name not in ("MLPClassifier", "MLPRegressor"):
+    """The estimators: they need scikit-learn, whose import takes half a second."""
+    if name not in ESTIMATORS:
         raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
     try:
         from fastmlp.sklearn import estimators
@@ -63,4 +66,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), "MLPClassifier", "MLPRegressor"})
+    return sorted([*__all__, *ESTIMATORS, "__version__"])

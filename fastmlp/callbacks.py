@@ -1,13 +1,18 @@
 """Callbacks: what `Model.fit` calls after each epoch."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastmlp import validation
-from fastmlp.metrics import MODES, Best
+from fastmlp.monitor import MODES, Best, Mode
+
+if TYPE_CHECKING:
+    from fastmlp.model import Model
 
 METHODS = ("on_train_begin", "on_epoch_end", "on_train_end")
 
@@ -15,10 +20,11 @@ METHODS = ("on_train_begin", "on_epoch_end", "on_train_end")
 class Callback:
     """What a callback may define; any object with one of these methods will do, and a function counts as `on_epoch_end`.
 
-    A fit with callbacks goes epoch by epoch. An exception ends it: the model is then as that epoch left it. Logs are dicts:
-    ``epoch`` (from 0) and what `Model.fit` reports of it; at the train's begin ``epochs``, and ``steps`` of an epoch (None: not
-    known). An object whose attribute ``monitor`` is a string watches what has that name in the logs: a fit that does not
-    report it refuses the object.
+    A fit with callbacks goes epoch by epoch. An exception ends it: the model is then as that epoch left it. An object whose
+    attribute ``monitor`` is a string watches what has that name in the logs: a fit that does not report it refuses the object.
+
+    The logs are dicts. At an epoch's end they have its number ``epoch``, counted from 0, and what `Model.fit` reports of it. At
+    the beginning they have the ``epochs``, and the ``steps`` of an epoch, which are None where they are not known.
 
     Examples
     --------
@@ -31,13 +37,13 @@ class Callback:
     (True, True)
     """
 
-    def on_train_begin(self, model: Any, logs: dict[str, Any]) -> None:
+    def on_train_begin(self, model: Model, logs: dict[str, Any]) -> None:
         """Before the first epoch."""
 
-    def on_epoch_end(self, model: Any, logs: dict[str, Any]) -> bool | None:
+    def on_epoch_end(self, model: Model, logs: dict[str, Any]) -> bool | None:
         """After each epoch; True, and nothing else, ends the fit."""
 
-    def on_train_end(self, model: Any, logs: dict[str, Any]) -> None:
+    def on_train_end(self, model: Model, logs: dict[str, Any]) -> None:
         """After the last epoch, with its logs; not after an exception."""
 
 
@@ -45,25 +51,33 @@ class Callback:
 class EarlyStopping(Callback):
     """End the fit when what is monitored has not improved for some epochs, and go back to the best weights.
 
-    The words are those of Keras's ``EarlyStopping``. May be used for one fit after another: each starts it anew.
+    The words are those of Keras's ``EarlyStopping``; the defaults of `patience` and `restore_best_weights` are not. It may be
+    used for one fit after another: each starts it anew.
 
-    The best weights are those after the best epoch, as in Keras; its ``loss`` is a mean over its steps, each before its update,
-    and of no single weights. But the ``loss`` of an epoch of one step is that of the weights before it: then those are the best
-    ones, and have that loss, unless a callback behind this one changed them. (Of `LBFGS`, none of whose iterations raises the
-    loss, those after it.)
+    The best weights are those after the best epoch, as in Keras. The ``loss`` of an epoch of several steps is the mean of the
+    losses before each step, and no set of weights has it. But the ``loss`` of an epoch of one step is that of the weights
+    before the step: then those are the best ones, and have that loss, unless a callback behind this one changed them. (With
+    `LBFGS`, where no iteration raises the loss, the best weights are those after the epoch.)
 
     Parameters
     ----------
     monitor : str
         A name in the fit's logs; ``auto``: ``val_loss`` if there is validation data, else ``loss``.
     patience : int
-        Epochs in a row without an improvement after which the fit ends, at least 1.
+        Epochs in a row without an improvement after which the fit ends; 0 does what 1 does.
     min_delta : float
         What an improvement has to exceed, at least 0.
     mode : {"auto", "min", "max"}
         The better direction; ``auto`` knows those of losses and of `fastmlp.metrics.METRICS`.
-    restore_best : bool
+    restore_best_weights : bool
         Put the best epoch's weights back at the end, also of a fit that ran for all its epochs.
+    baseline : float or None
+        What has to be beaten: an epoch that is not better than this by more than `min_delta` counts towards `patience`, even
+        if it is the best so far. An epoch that is the best so far never ends the fit.
+    start_from_epoch : int
+        The first epoch that counts, by its number in the logs; those before it are not looked at.
+    restore_best : bool or None
+        The former name of `restore_best_weights`, which it overrides unless it is None.
 
     Attributes
     ----------
@@ -92,8 +106,11 @@ class EarlyStopping(Callback):
     monitor: str = "auto"
     patience: int = 10
     min_delta: float = 0.0
-    mode: str = "auto"
-    restore_best: bool = True
+    mode: Mode = "auto"
+    restore_best_weights: bool = True
+    baseline: float | None = None
+    start_from_epoch: int = 0
+    restore_best: bool | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self._check()
@@ -102,10 +119,15 @@ class EarlyStopping(Callback):
     def _check(self) -> None:
         """Raise unless the settings, which may have been changed, are right."""
         validation.text("monitor", self.monitor)
-        validation.count("patience", self.patience)
+        validation.count("patience", self.patience, 0)
         validation.real("min_delta", self.min_delta, least=0.0)
         validation.choice("mode", self.mode, MODES)
-        validation.flag("restore_best", self.restore_best)
+        validation.flag("restore_best_weights", self.restore_best_weights)
+        if self.baseline is not None:
+            validation.real("baseline", self.baseline)
+        validation.count("start_from_epoch", self.start_from_epoch, 0)
+        if self.restore_best is not None:
+            validation.flag("restore_best", self.restore_best)
 
     def _start(self) -> None:
         self._best, self._wait = Best(self.monitor, self.mode, self.min_delta), 0
@@ -119,34 +141,40 @@ class EarlyStopping(Callback):
         """The best value."""
         return self._best.value
 
-    def on_train_begin(self, model: Any, logs: dict[str, Any]) -> None:
+    @property
+    def _restores(self) -> bool:
+        return self.restore_best_weights if self.restore_best is None else self.restore_best
+
+    def on_train_begin(self, model: Model, logs: dict[str, Any]) -> None:
         self._start()
-        if self.restore_best and logs.get("steps") == 1:
+        if self._restores and logs.get("steps") == 1:
             self._before = model.params.copy()
 
-    def on_epoch_end(self, model: Any, logs: dict[str, Any]) -> bool:
-        improved = self._best.improves(logs)
-        before = self._before if self._best.name == "loss" else None
+    def on_epoch_end(self, model: Model, logs: dict[str, Any]) -> bool:
+        counts = logs["epoch"] >= self.start_from_epoch
+        improved = counts and self._best.improves(logs)
+        before = self._before if self._best.name in (None, "loss") else None
         if before is not None:
             self._before = model.params.copy()
         if improved:
-            self._wait, self.best_epoch = 0, logs["epoch"]
-            if self.restore_best:
+            self.best_epoch = logs["epoch"]
+            if self._restores:
                 self._params = model.params.copy() if before is None else before
-            return False
-        self._wait += 1
-        if self._wait < self.patience:
+        self._wait += counts
+        if improved and (self.baseline is None or self._best.beats(self.baseline)):
+            self._wait = 0
+        if improved or self._wait < max(self.patience, 1):
             return False
         self.stopped_epoch = logs["epoch"]
         return True
 
-    def on_train_end(self, model: Any, logs: dict[str, Any]) -> None:
+    def on_train_end(self, model: Model, logs: dict[str, Any]) -> None:
         if self._params.size:
             model.params[...] = self._params
         self._params, self._before = np.zeros(0), None  # the next fit may be of another model, and this one's weights are large
 
 
-Hook = Callable[[Any, dict[str, Any]], Any]
+Hook = Callable[[Any, dict[str, Any]], object]
 
 
 def listed(value: Any) -> Sequence[Any]:

@@ -10,10 +10,10 @@ LOG_SCALE = 10  # a loss that falls by more than this is drawn on a logarithmic 
 
 
 class History(Mapping[str, list[Any]]):
-    """A mapping of lists with one entry an epoch: ``epoch`` (from 0), ``loss`` (mean over the rows, before their updates).
+    """A mapping of lists with an entry for each epoch: its number ``epoch``, from 0, and its ``loss``.
 
-    And, where `Model.fit` was asked for them: ``lr`` (of the epoch's last step), ``val_loss``, each metric under its name, and
-    ``val_`` with its name.
+    The loss is the mean over the rows, each before its update. Where `Model.fit` was asked for them there are also ``lr`` (of
+    the epoch's last step), ``val_loss``, and each metric by its name and by ``val_`` with its name.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class History(Mapping[str, list[Any]]):
         self._columns = columns
 
     def __getitem__(self, name: str) -> list[Any]:
-        # Lists are made when they are asked for: 20 ns an epoch, a quarter of what the notebook's own epoch takes.
+        # Lists are made when they are asked for: they take 20 ns an epoch, a quarter of the time of the smallest net's epoch.
         column = self._columns[name]
         if not isinstance(column, list):
             column = self._columns[name] = column.tolist() if hasattr(column, "tolist") else list(column)
@@ -50,7 +50,7 @@ class History(Mapping[str, list[Any]]):
         Parameters
         ----------
         ax : matplotlib.axes.Axes or None
-            Where to draw; None: in a figure of its own. Its scale is logarithmic if a loss falls to less than a tenth.
+            Where to draw; None: in a new figure. The scale is made logarithmic if a loss falls to less than a tenth.
 
         Returns
         -------

@@ -1,14 +1,19 @@
-"""Metrics by name, as `Model.fit` reports them, and what counts as an improvement of one."""
+"""Metrics by name, as `Model.fit` reports them."""
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from fastmlp import validation
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
-def accuracy(y_true: Any, y_pred: Any, sample_weight: Any = None, multilabel: bool = False) -> float:
+
+def accuracy(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None, multilabel: bool = False) -> float:
     """The fraction of rows that are classified rightly.
 
     Parameters
@@ -20,7 +25,8 @@ def accuracy(y_true: Any, y_pred: Any, sample_weight: Any = None, multilabel: bo
         Probabilities. One output says 1 above 0.5; of several the largest counts.
     sample_weight : (rows,) array or None
     multilabel : bool
-        Each of several outputs is a question of its own, 1 above 0.5, and each answer counts (`Model.fit` does so for ``bce``).
+        Whether each of several outputs answers a separate yes-or-no question, with 1 above 0.5. The score is then the mean over
+        the questions. `Model.fit` does so for ``bce``.
 
     Raises
     ------
@@ -50,7 +56,137 @@ def accuracy(y_true: Any, y_pred: Any, sample_weight: Any = None, multilabel: bo
     return _mean(right, sample_weight).item()
 
 
-def mse(y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
+def auc(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None, multilabel: bool = False) -> float:
+    """The area under the ROC curve: how often a row of the class gets more than another row does; a tie counts 1/2.
+
+    Of several outputs, the mean over the classes, each against the others, as scikit-learn's ``roc_auc_score`` with
+    ``multi_class="ovr"``. NaN if a class has no rows, or all of them, or if a prediction is NaN; rows with a weight of 0 are
+    left out. Arguments and errors as for `accuracy`.
+
+    Examples
+    --------
+    >>> from fastmlp.metrics import auc
+    >>> auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
+    0.75
+    >>> auc([1, 1], [0.3, 0.8])
+    nan
+    """
+    rows = _classes(y_true, y_pred, sample_weight, multilabel)
+    areas = [_area(true, pred, rows.weights) for true, pred in zip(rows.true.T, rows.pred.T, strict=True)]
+    return float(np.mean(areas))
+
+
+def _area(true: np.ndarray, pred: np.ndarray, weights: np.ndarray) -> float:
+    values, place = np.unique(pred, return_inverse=True)
+    inside, outside = (np.bincount(place, weights * side) for side in (true, ~true))
+    pairs = float(inside.sum() * outside.sum())
+    if pairs == 0 or np.isnan(values[-1]):  # NaN is sorted last
+        return np.nan
+    return float(inside @ (np.cumsum(outside) - outside / 2)) / pairs
+
+
+def balanced_accuracy(
+    y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None, multilabel: bool = False
+) -> float:
+    """The mean over the classes of the fraction of their rows that are classified rightly.
+
+    As scikit-learn's ``balanced_accuracy_score``: a class without rows does not count, so that of one class alone this is
+    `accuracy`; rows with a weight of 0 are left out. Arguments and errors as for `accuracy`.
+
+    Examples
+    --------
+    >>> from fastmlp.metrics import balanced_accuracy
+    >>> balanced_accuracy([0, 1, 1, 1, 1], [0.2, 0.9, 0.4, 0.3, 0.8])
+    0.75
+    """
+    rows = _classes(y_true, y_pred, sample_weight, multilabel)
+    sides = [(rows.true, rows.said)] if rows.several else [(rows.true, rows.said), (~rows.true, ~rows.said)]
+    sums = np.array([rows.weights @ true for true, _ in sides])
+    right = np.array([rows.weights @ (true & said) for true, said in sides])
+    recalls = np.where(sums > 0, right / np.where(sums > 0, sums, 1), np.nan)
+    return float(np.nanmean(recalls) if rows.several else np.nanmean(recalls, axis=0).mean())
+
+
+def f1(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None, multilabel: bool = False) -> float:
+    """The F1 score, 2 tp / (2 tp + fp + fn), of class 1; of several outputs, the mean over the classes.
+
+    As scikit-learn's ``f1_score``, with ``average="macro"`` for several outputs: a class that no row has, and none is said to
+    have, does not count. Of one output, 0 if no row is 1 and none is said to be. Arguments and errors as for `accuracy`.
+
+    Examples
+    --------
+    >>> from fastmlp.metrics import f1
+    >>> f1([0, 1, 1, 1], [0.2, 0.9, 0.4, 0.8])
+    0.8
+    >>> f1([2, 0], [[0.1, 0.2, 0.7], [0.3, 0.4, 0.3]])
+    0.3333333333333333
+    """
+    rows = _classes(y_true, y_pred, sample_weight, multilabel)
+    both = rows.weights @ rows.true + rows.weights @ rows.said  # 2 tp + fp + fn
+    scores = 2 * (rows.weights @ (rows.true & rows.said)) / np.where(both > 0, both, 1)
+    return float(scores[(rows.true | rows.said).any(axis=0)].mean() if rows.several else scores.mean())
+
+
+def log_loss(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None, multilabel: bool = False) -> float:
+    """Minus the mean logarithm of the probability that each row's class was given.
+
+    As scikit-learn's ``log_loss``: probabilities are clipped to [e, 1 - e], where e is ``numpy.finfo(dtype).eps``. Where y_true
+    has probabilities, the logarithms are weighted with them. Rows of one class alone are nothing special. Arguments and errors
+    as for `accuracy`.
+
+    Examples
+    --------
+    >>> from fastmlp.metrics import log_loss
+    >>> round(log_loss([0, 1, 1], [0.2, 0.9, 0.4]), 4)
+    0.4149
+    """
+    rows = _classes(y_true, y_pred, sample_weight, multilabel)
+    kind = validation.numbers("y_pred", y_pred).dtype
+    eps = float(np.finfo(kind if kind.kind == "f" else np.float64).eps)
+    p = np.clip(rows.pred, eps, 1 - eps)
+    if rows.several:
+        gains = (rows.shares * np.log(p)).sum(axis=1)
+    else:
+        gains = (rows.shares * np.log(p) + (1 - rows.shares) * np.log1p(-p)).mean(axis=1)
+    return -float(np.average(gains, weights=rows.weights))
+
+
+class _Classes(NamedTuple):
+    """Rows, and what a model says of their classes; arrays of shape (rows, outputs) but for the weights."""
+
+    true: np.ndarray  # whether it is of the class
+    said: np.ndarray  # whether the model says so
+    shares: np.ndarray  # y_true as it came, or one-hot rows of its labels
+    pred: np.ndarray
+    weights: np.ndarray
+    several: bool  # whether the outputs are the classes of one question, not each a question
+
+
+def _classes(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None, multilabel: bool) -> _Classes:
+    shares, pred = _array("y_true", y_true), _array("y_pred", y_pred)
+    several = not validation.flag("multilabel", multilabel) and pred.shape[1] > 1
+    if several:
+        numbers = np.arange(pred.shape[1])
+        if shares.shape[1] == 1:
+            _check_shape(shares, (len(pred), 1))
+            true = shares == numbers
+            if not (known := true.any(axis=1)).all():
+                raise ValueError(f"y_true must hold labels from 0 to {numbers[-1]}, got {shares[~known][0].item()!r}")
+            shares = true
+        else:
+            _check_shape(shares, pred.shape)
+            true = shares.argmax(axis=1)[:, None] == numbers
+        said = pred.argmax(axis=1)[:, None] == numbers
+    else:
+        _check_shape(shares, pred.shape)
+        true, said = shares > 0.5, pred > 0.5
+    weights = np.ones(len(pred))
+    if sample_weight is not None:
+        weights = validation.weights("sample_weight", sample_weight, len(pred))
+    return _Classes(true, said, shares, pred, weights, several)
+
+
+def mse(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """Mean squared error: mean((y_true - y_pred)**2) over rows and outputs; arguments and errors as for `r2`.
 
     Examples
@@ -62,7 +198,7 @@ def mse(y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
     return _mean(_errors(y_true, y_pred) ** 2, sample_weight).mean().item()
 
 
-def mae(y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
+def mae(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """Mean absolute error: mean(|y_true - y_pred|) over rows and outputs; arguments and errors as for `r2`.
 
     Examples
@@ -74,7 +210,7 @@ def mae(y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
     return _mean(np.abs(_errors(y_true, y_pred)), sample_weight).mean().item()
 
 
-def rmse(y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
+def rmse(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """Root mean squared error: sqrt(mean((y_true - y_pred)**2)) over rows, and the mean of that over outputs.
 
     As scikit-learn's ``root_mean_squared_error``; arguments and errors as for `r2`.
@@ -88,7 +224,7 @@ def rmse(y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
     return np.sqrt(_mean(_errors(y_true, y_pred) ** 2, sample_weight)).mean().item()
 
 
-def r2(y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
+def r2(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """Coefficient of determination: 1 - sum((y_true - y_pred)**2) / sum((y_true - mean(y_true))**2), the mean over outputs.
 
     A target that is constant counts 1 if it is predicted exactly, else 0, as scikit-learn's ``r2_score`` has it.
@@ -117,7 +253,7 @@ def r2(y_true: Any, y_pred: Any, sample_weight: Any = None) -> float:
     return scores.mean().item()
 
 
-def _array(name: str, value: Any) -> np.ndarray:
+def _array(name: str, value: ArrayLike) -> np.ndarray:
     array = validation.numbers(name, value)
     if array.ndim not in (1, 2) or array.size == 0:
         raise ValueError(f"{name} must have shape (rows,) or (rows, outputs), got {array.shape}")
@@ -130,13 +266,13 @@ def _check_shape(true: np.ndarray, shape: tuple[int, ...]) -> None:
         raise ValueError(f"y_true must have shape {shape} for such a y_pred, got {true.shape}")
 
 
-def _errors(y_true: Any, y_pred: Any) -> np.ndarray:
+def _errors(y_true: ArrayLike, y_pred: ArrayLike) -> np.ndarray:
     true, pred = _array("y_true", y_true), _array("y_pred", y_pred)
     _check_shape(true, pred.shape)
     return true - pred
 
 
-def _mean(values: np.ndarray, sample_weight: Any) -> np.ndarray:
+def _mean(values: np.ndarray, sample_weight: ArrayLike | None) -> np.ndarray:
     """The mean over rows; `sample_weight` is checked."""
     if sample_weight is None:
         return np.mean(values, axis=0)
@@ -152,72 +288,28 @@ class Metric(NamedTuple):
         ``function(y_true, y_pred, sample_weight=None)``, a float.
     mode : {"min", "max"}
         The better direction.
+    classifies : bool
+        Whether it is for classes; its function then has the parameter ``multilabel``.
     """
 
     function: Callable[..., float]
     mode: str
+    classifies: bool = False
 
 
 METRICS = {
-    "accuracy": Metric(accuracy, "max"),
+    "accuracy": Metric(accuracy, "max", classifies=True),
+    "balanced_accuracy": Metric(balanced_accuracy, "max", classifies=True),
+    "auc": Metric(auc, "max", classifies=True),
+    "f1": Metric(f1, "max", classifies=True),
+    "log_loss": Metric(log_loss, "min", classifies=True),
     "mse": Metric(mse, "min"),
     "mae": Metric(mae, "min"),
     "rmse": Metric(rmse, "min"),
     "r2": Metric(r2, "max"),
 }
-MODES = ("auto", "min", "max")
+__all__ = ["METRICS", "Metric", *METRICS]
 
 
-def reported(monitor: str, names: Collection[str]) -> str:
-    """The name among the logs' that `monitor` means."""
-    name = monitor
-    if monitor == "auto":
-        name = "val_loss" if "val_loss" in names else "loss"
-    if name not in names:
-        known = ", ".join(name for name in names if name not in ("epoch", "lr"))
-        raise ValueError(f"monitor must be one of what this fit reports, {known}; got {monitor!r}")
-    return name
-
-
-def monitored(monitor: str, mode: str, names: Collection[str]) -> tuple[str, str]:
-    """The name among the logs' that `monitor` means, and whether less or more of it is better: "min" or "max"."""
-    name = reported(monitor, names)
-    if mode != "auto":
-        return name, mode
-    plain = name.removeprefix("val_")
-    if plain != "loss" and plain not in METRICS:
-        raise ValueError(
-            f"mode must be 'min' or 'max' for monitor={monitor!r}, whose better direction is not known; got 'auto'"
-        )
-    return name, "min" if plain == "loss" else METRICS[plain].mode
-
-
-class Best:
-    """The best so far of what is monitored.
-
-    Attributes
-    ----------
-    value : float or None
-    name : str or None
-        Of what is monitored, once there are logs.
-    """
-
-    def __init__(self, monitor: str, mode: str, min_delta: float) -> None:
-        self._wanted, self._min_delta = (monitor, mode), min_delta
-        self._found: tuple[str, str] | None = None
-        self.value: float | None = None
-
-    @property
-    def name(self) -> str | None:
-        """Of what is monitored, once there are logs."""
-        return self._found[0] if self._found else None
-
-    def improves(self, logs: Mapping[str, Any]) -> bool:
-        """Whether an epoch's logs are better than all before by more than min_delta; they are the best then. NaN never is."""
-        name, mode = self._found = self._found or monitored(*self._wanted, logs)
-        value = float(logs[name])
-        gain = np.inf if self.value is None else self.value - value if mode == "min" else value - self.value
-        if np.isnan(value) or not gain > self._min_delta:
-            return False
-        self.value = value
-        return True
+def __dir__() -> list[str]:
+    return __all__

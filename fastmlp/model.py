@@ -1,5 +1,7 @@
 """Model: a multilayer perceptron, as users see it. It validates; its `Engine` owns the buffers and calls the kernels."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -12,10 +14,10 @@ from fastmlp.engine.engine import Engine
 from fastmlp.initialisation import INITS, initialise
 from fastmlp.losses import LOSSES, CustomLoss
 from fastmlp.network import Network
-from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import choose
 from fastmlp.training import dataset
 from fastmlp.training.fit import Trainable
+from fastmlp.types import Activations, ArrayLike, DType, InitName, LossName, Rng, SteppingOptimizer
 
 
 class Gradients(NamedTuple):
@@ -43,8 +45,8 @@ class Model(Trainable):
     sizes : sequence of int
         Widths, from the inputs to the outputs; at least two.
     activations : str, CustomActivation or sequence of these
-        One name for the hidden layers (the output then takes the loss's own: sigmoid for ``bce``, softmax for
-        ``cross_entropy``, else identity), or a name for each layer. Names: `fastmlp.activations.ACTIVATIONS`.
+        One for all hidden layers, with the output's set by the loss (sigmoid for ``bce``, softmax for ``cross_entropy``, else
+        identity), or one for each layer. Names: `fastmlp.activations.ACTIVATIONS`.
     loss : str or CustomLoss
         A name from `fastmlp.losses.LOSSES`.
     dtype : {"float64", "float32"}
@@ -55,8 +57,8 @@ class Model(Trainable):
         within sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010). ``auto``: the one that suits each layer's activation.
         ``small``: 0.01 N(0, 1). Biases are 0.
     dropout : float or sequence of float
-        The share of each hidden layer's outputs, in [0, 1), that `fit` and `step` set to 0, anew for each row and step; the
-        others are divided by what is left (Srivastava et al., 2014). One rate, or one for each hidden layer.
+        The share p of a hidden layer's outputs, in [0, 1), that `fit` and `step` set to 0, drawn anew for each row and step;
+        the others are divided by 1 - p (Srivastava et al., 2014). One share, or one for each hidden layer.
 
     Attributes
     ----------
@@ -67,6 +69,8 @@ class Model(Trainable):
         All parameters, W1 b1 W2 b2 ..., in one vector; may be written to.
     weights, biases : list of arrays
         Views of `params`, (fan_in, fan_out) and (1, fan_out); may be written to.
+    average : (n,) array or None
+        A copy of the running mean of `params` that an optimiser with ``ema`` keeps.
 
     Raises
     ------
@@ -89,12 +93,12 @@ class Model(Trainable):
     def __init__(
         self,
         sizes: Sequence[int],
-        activations: Any = "relu",
-        loss: Any = "mse",
-        dtype: Any = "float64",
-        rng: Any = None,
-        init: str = "auto",
-        dropout: Any = 0.0,
+        activations: Activations = "relu",
+        loss: LossName | CustomLoss = "mse",
+        dtype: DType = "float64",
+        rng: Rng = None,
+        init: InitName = "auto",
+        dropout: float | Sequence[float] = 0.0,
     ) -> None:
         validation.choice("init", init, INITS)
         generator = validation.generator(rng)
@@ -105,13 +109,13 @@ class Model(Trainable):
     @classmethod
     def from_weights(
         cls,
-        weights: Sequence[Any],
-        biases: Sequence[Any],
-        activations: Any = "relu",
-        loss: Any = "mse",
-        dtype: Any = None,
-        dropout: Any = 0.0,
-    ) -> "Model":
+        weights: Sequence[ArrayLike],
+        biases: Sequence[ArrayLike],
+        activations: Activations = "relu",
+        loss: LossName | CustomLoss = "mse",
+        dtype: DType | None = None,
+        dropout: float | Sequence[float] = 0.0,
+    ) -> Model:
         """A model that starts from copies of the arrays given.
 
         Parameters
@@ -201,25 +205,34 @@ class Model(Trainable):
         """
         return self._engine.average()
 
-    def step(self, X: Any, y: Any, lr: float | None = None, optimizer: Optimizer | None = None) -> float:
+    def step(self, X: ArrayLike, y: ArrayLike, lr: float | None = None, optimizer: SteppingOptimizer = None) -> float:
         """One update from all rows of X: `fit` for one epoch of one batch, without its overhead.
+
+        Arguments and errors as for `fit`; without schedules, and without `LBFGS`.
 
         Returns
         -------
         float
             The loss before the update.
+
+        Examples
+        --------
+        >>> import fastmlp
+        >>> model = fastmlp.Model.from_weights([[[2.0]]], [[0.0]])
+        >>> model.step([[3.0]], [5.0], lr=0.1), model.predict([[3.0]])
+        (1.0, array([[4.]]))
         """
         X, y, code = self._data(X, y)
         return self._engine.step(X, y, code, choose(lr, optimizer))
 
-    def predict(self, X: Any, out: Any = None) -> np.ndarray:
+    def predict(self, X: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
         """The output activations.
 
         Parameters
         ----------
         X : (rows, sizes[0]) array
         out : (rows, sizes[-1]) array or None
-            Where to write them, instead of to a new array: C-contiguous, of the model's dtype, and apart from X and `params`.
+            The array to write to: C-contiguous, of the model's dtype, and apart from X and `params`. None: a new one.
 
         Returns
         -------
@@ -229,7 +242,7 @@ class Model(Trainable):
         Raises
         ------
         ValueError, TypeError
-            If X has another shape or does not hold real numbers, or `out` is not such an array.
+            If X has another shape or does not hold real numbers, or `out` is not as described.
 
         Examples
         --------
@@ -248,15 +261,29 @@ class Model(Trainable):
         self._engine.predict(checked, to)
         return out
 
-    def forward(self, X: Any, out: Any = None) -> np.ndarray:
-        """`predict`, under the name that goes with `backward`."""
+    def forward(self, X: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
+        """The same as `predict`, under the name that goes with `backward`.
+
+        Examples
+        --------
+        >>> import fastmlp
+        >>> fastmlp.Model.from_weights([[[2.0], [3.0]]], [[1.0]]).forward([[10.0, 100.0]])
+        array([[321.]])
+        """
         return self.predict(X, out)
 
-    def loss(self, X: Any, y: Any) -> float:
-        """The mean loss over the rows of X, by the formula in `fastmlp.losses.LOSSES`; arguments and errors as for `fit`."""
+    def loss(self, X: ArrayLike, y: ArrayLike) -> float:
+        """The mean loss over the rows of X, by the formula in `fastmlp.losses.LOSSES`; arguments and errors as for `fit`.
+
+        Examples
+        --------
+        >>> import fastmlp
+        >>> fastmlp.Model.from_weights([[[2.0]]], [[0.0]], loss="mse").loss([[3.0]], [5.0])
+        1.0
+        """
         return self._engine.loss(*self._data(X, y))
 
-    def backward(self, X: Any, y: Any) -> Gradients:
+    def backward(self, X: ArrayLike, y: ArrayLike) -> Gradients:
         """The mean loss over the rows of X and its gradients; arguments and errors as for `fit`.
 
         Examples
@@ -269,42 +296,63 @@ class Model(Trainable):
         loss, flat, inputs = self._gradient(X, y, True)
         return Gradients(loss, *self._engine.views(flat), inputs)
 
-    def gradient(self, X: Any, y: Any) -> tuple[float, np.ndarray]:
+    def gradient(self, X: ArrayLike, y: ArrayLike) -> tuple[float, np.ndarray]:
         """The mean loss over the rows of X and its gradient as one vector, laid out as `params`.
 
         For L-BFGS, evolution, or a sum over machines before `apply_gradient`. Arguments and errors as for `fit`.
+
+        Examples
+        --------
+        >>> import fastmlp
+        >>> model = fastmlp.Model.from_weights([[[2.0]]], [[0.0]])
+        >>> model.gradient([[3.0]], [5.0])
+        (1.0, array([6., 2.]))
         """
         return self._gradient(X, y, False)[:2]
 
-    def _gradient(self, X: Any, y: Any, inputs: bool) -> tuple[float, np.ndarray, np.ndarray]:
+    def _gradient(self, X: ArrayLike, y: ArrayLike, inputs: bool) -> tuple[float, np.ndarray, np.ndarray]:
         X, y, code = self._data(X, y)
         flat = np.empty_like(self._engine.params)
         dx = np.empty(X.shape if inputs else (1, 1), self.dtype)
         return self._engine.gradient(X, y, code, flat, dx, inputs), flat, dx
 
-    def apply_gradient(self, g: Any, lr: float | None = None, optimizer: Optimizer | None = None) -> None:
+    def apply_gradient(self, g: ArrayLike, lr: float | None = None, optimizer: SteppingOptimizer = None) -> None:
         """One update from a gradient laid out as `params`, as `fit` would make it.
+
+        Parameters
+        ----------
+        g : (n,) array
+            The gradient.
+        lr, optimizer
+            As for `fit`; without schedules, and without `LBFGS`.
 
         Raises
         ------
         ValueError, TypeError
             If g has another shape or does not hold real numbers, or as for `fit`.
+
+        Examples
+        --------
+        >>> import fastmlp
+        >>> model = fastmlp.Model.from_weights([[[2.0]]], [[0.0]])
+        >>> model.apply_gradient([1.0, 0.0], lr=0.5)
+        >>> model.params
+        array([1.5, 0. ])
         """
         gradient = validation.numbers("g", g)
         if gradient.shape != self.params.shape:
             raise ValueError(f"g must have shape {self.params.shape}, got {gradient.shape}")
         self._engine.apply(gradient, choose(lr, optimizer))
 
-    def _data(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, int]:
-        """X and y as the kernels read them, and the loss's code for such a y."""
+    def _data(self, X: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray, int]:
+        """X and y as the kernels read them, and the loss's code for that form of y."""
         X = validation.features(X, self.sizes[0], self.dtype)
         return X, *dataset.targets(self, y, len(X))
 
     def trim(self) -> None:
-        """Give memory back that only makes the next calls faster: this model's own scratch, and what all models share.
+        """Give back the memory that only makes the next calls faster: this model's scratch, and that which all models share.
 
-        A model keeps at most 16 kB of scratch, and all models together 128 MB that no call uses; the next call takes anew what
-        it needs.
+        A model keeps at most 16 kB of scratch, and all models together 128 MB between calls. The next call takes what it needs.
 
         Examples
         --------
@@ -316,7 +364,17 @@ class Model(Trainable):
         self._engine.trim()
 
     def summary(self) -> str:
-        """A table of the layers: shape, activation, parameters, bytes."""
+        """A table of the layers: shape, activation, parameters, bytes.
+
+        Examples
+        --------
+        >>> import fastmlp
+        >>> print(fastmlp.Model([2, 3, 1]).summary())
+        layer  shape   activation  parameters  bytes
+        1      2 -> 3  relu                 9     72
+        2      3 -> 1  identity             4     32
+        total                              13    104
+        """
         rows = [("layer", "shape", "activation", "parameters", "bytes")]
         for index, (fan_in, fan_out) in enumerate(pairwise(self.sizes)):
             parameters = (fan_in + 1) * fan_out

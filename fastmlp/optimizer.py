@@ -1,7 +1,7 @@
 """What the optimisers share: the settings that each of them has, and their checks."""
 
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,7 +16,7 @@ OPTIMIZERS: dict[str, type["Optimizer"]] = {}  # by their names in small letters
 class Optimizer:
     """What the optimisers share: settings that change the gradient before the step, and the mean of the parameters after it.
 
-    They need the whole gradient of a step before its update, which then no longer happens while the gradient is in the cache.
+    They need the whole gradient of a step before its update, which then has to read the gradient from memory again.
 
     Parameters
     ----------
@@ -24,9 +24,10 @@ class Optimizer:
         Penalties, at least 0: ``l1 * sum(|w|) + l2 / 2 * sum(w**2)`` over the weights, not the biases, is added to the loss
         that `Model.fit` reports, and its gradient to the loss's.
     clip_value : float or None
-        Then each number of the gradient is clipped to [-clip_value, clip_value].
+        Each number of the gradient is clipped to [-clip_value, clip_value]; None: no clipping.
     clip_norm : float or None
-        Then the gradient is scaled to a norm of clip_norm, if its norm over all parameters is larger (Pascanu et al., 2013).
+        The gradient is scaled to a norm of clip_norm, if its norm over all parameters is larger (Pascanu et al., 2013);
+        None: no clipping.
     ema : float
         In [0, 1). If above 0, after each step ``average = ema * average + (1 - ema) * params``; `Model.average` returns it
         (Polyak and Juditsky, 1992). It starts as the parameters before the first step.
@@ -38,7 +39,7 @@ class Optimizer:
     by_mass: ClassVar[float] = 0.0  # 1: the penalty l2 is divided by the batch's rows, or the sum of their weights
     places: ClassVar[dict[str, str]] = {}  # in the kernels' settings, of fields of other names
 
-    lr: Any = field(default=1e-3, kw_only=False)
+    lr: float | Schedule = field(default=1e-3, kw_only=False)
     l1: float = 0.0
     l2: float = 0.0
     clip_value: float | None = None

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import ClassVar, Literal, overload
 
+from fastmlp import validation
 from fastmlp.kernels.layer.update import RULES, Rule
-from fastmlp.optimizer import Optimizer
+from fastmlp.optimizer import OPTIMIZERS, Optimizer
 from fastmlp.schedules import Schedule
 
 
@@ -50,7 +51,7 @@ class SGD(Optimizer):
 
     rule: ClassVar[Rule] = RULES["SGD"]
 
-    lr: Any = 0.01
+    lr: float | Schedule = 0.01
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
@@ -103,7 +104,7 @@ class Adam(Optimizer):
 
     rule: ClassVar[Rule] = RULES["Adam"]
 
-    lr: Any = 1e-3
+    lr: float | Schedule = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -149,7 +150,7 @@ class AdamW(Optimizer):
 
     rule: ClassVar[Rule] = RULES["AdamW"]
 
-    lr: Any = 1e-3
+    lr: float | Schedule = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -201,7 +202,7 @@ class RMSprop(Optimizer):
     rule: ClassVar[Rule] = RULES["RMSprop"]
     places: ClassVar[dict[str, str]] = {"alpha": "beta2"}
 
-    lr: Any = 1e-2
+    lr: float | Schedule = 1e-2
     alpha: float = 0.99
     epsilon: float = 1e-8
     momentum: float = 0.0
@@ -247,7 +248,7 @@ class Adagrad(Optimizer):
 
     rule: ClassVar[Rule] = RULES["Adagrad"]
 
-    lr: Any = 1e-2
+    lr: float | Schedule = 1e-2
     epsilon: float = 1e-10
     weight_decay: float = 0.0
 
@@ -294,7 +295,7 @@ class Adamax(Optimizer):
 
     rule: ClassVar[Rule] = RULES["Adamax"]
 
-    lr: Any = 2e-3
+    lr: float | Schedule = 2e-3
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -347,7 +348,7 @@ class Nadam(Optimizer):
 
     rule: ClassVar[Rule] = RULES["Nadam"]
 
-    lr: Any = 2e-3
+    lr: float | Schedule = 2e-3
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
@@ -392,7 +393,7 @@ class Lion(Optimizer):
 
     rule: ClassVar[Rule] = RULES["Lion"]
 
-    lr: Any = 1e-4
+    lr: float | Schedule = 1e-4
     beta1: float = 0.9
     beta2: float = 0.99
     weight_decay: float = 0.0
@@ -444,33 +445,115 @@ class RAdam(Optimizer):
 
     rule: ClassVar[Rule] = RULES["RAdam"]
 
-    lr: Any = 1e-3
+    lr: float | Schedule = 1e-3
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
     weight_decay: float = 0.0
 
 
+@dataclass(frozen=True)
+class LBFGS:
+    """Limited-memory BFGS (Liu and Nocedal, 1989), by ``scipy.optimize.minimize``'s L-BFGS-B; for `Model.fit` alone.
+
+    For small data: an epoch is an iteration over the full batch, and the fit ends before ``epochs`` of them if `tol` or `ftol`
+    is met. There is no learning rate. It works on a float64 vector whatever the model's dtype, and needs
+    ``pip install "fastmlp[lbfgs]"``.
+
+    Parameters
+    ----------
+    history : int
+        Steps that it remembers, at least 1.
+    tol : float
+        The fit ends where no entry of the gradient is larger than this; at least 0.
+    ftol : float
+        The fit ends where an iteration lowers the loss by no more than ``ftol * max(loss before it, 1)``; at least 0.
+    max_evaluations : int
+        The most evaluations of the loss and its gradient, each over all rows; an iteration usually takes little more than one.
+    l2 : float
+        Penalty, at least 0: ``l2 / 2 * sum(w**2)`` over the weights, not the biases, is added to the loss. For an L1 penalty,
+        whose gradient jumps at 0, take another optimiser.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of its range.
+    TypeError
+        If a setting is not a number.
+
+    Examples
+    --------
+    >>> import fastmlp
+    >>> model = fastmlp.Model([2, 4, 1], "tanh", rng=0)
+    >>> X, y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
+    >>> history = model.fit(X, y, epochs=200, optimizer=fastmlp.LBFGS())
+    >>> history["loss"][-1] < 1e-4
+    True
+    """
+
+    history: int = 10
+    tol: float = 1e-5
+    ftol: float = 2.2e-9
+    max_evaluations: int = 15000
+    l2: float = 0.0
+
+    def __post_init__(self) -> None:
+        validation.count("history", self.history)
+        validation.count("max_evaluations", self.max_evaluations)
+        for name in ("tol", "ftol", "l2"):
+            validation.real(name, getattr(self, name), least=0.0)
+
+
+NAMED: dict[str, type[Optimizer] | type[LBFGS]] = {**OPTIMIZERS, "lbfgs": LBFGS}
 DEFAULT = SGD()
 
 
-@lru_cache(maxsize=64)
-def _sgd(lr: float) -> SGD:
-    return SGD(lr)
+def _named(name: str, lr: float | Schedule | None) -> Optimizer | LBFGS:
+    kind = NAMED[validation.choice("optimizer", name, NAMED)]
+    if lr is None:
+        return kind()
+    if not issubclass(kind, Optimizer):
+        raise ValueError(f"lr={lr!r} must not be given together with optimizer={name!r}, which has none")
+    return kind(lr)
 
 
-def choose(lr: Any, optimizer: Any, epochs: bool = False) -> Optimizer:
-    """The optimiser that the arguments of a training stand for; `epochs`: it has these, and so may have a schedule."""
+_made = lru_cache(maxsize=64)(_named)  # checking an optimiser's settings takes longer than a small net's step
+
+
+@overload
+def choose(
+    lr: float | Schedule | None, optimizer: Optimizer | LBFGS | str | None, by: Literal["steps", "epochs"] = "steps"
+) -> Optimizer: ...
+@overload
+def choose(lr: float | Schedule | None, optimizer: Optimizer | LBFGS | str | None, by: Literal["fit"]) -> Optimizer | LBFGS: ...
+def choose(
+    lr: float | Schedule | None,
+    optimizer: Optimizer | LBFGS | str | None,
+    by: Literal["steps", "epochs", "fit"] = "steps",
+) -> Optimizer | LBFGS:
+    """The optimiser that the arguments of a training stand for.
+
+    `by` is what the training consists of: single ``steps``, for which a schedule has no epochs; ``epochs`` of steps; or a
+    ``fit``, which has all its data at once, as `LBFGS` needs.
+    """
     if optimizer is None:
         if lr is None:
             return DEFAULT
-        if type(lr) is float:  # made once: checking its settings takes longer than a small net's step
-            return _sgd(lr)
-        optimizer, lr = SGD(lr), None
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer must be a fastmlp.SGD, fastmlp.Adam or another Optimizer, got {optimizer!r}")
+        if type(lr) is float:
+            return _made("sgd", lr)
+        optimizer = "sgd"
+    if isinstance(optimizer, str):
+        make = _made if lr is None or type(lr) is float else _named
+        optimizer, lr = make(optimizer, lr), None
+    if isinstance(optimizer, Optimizer):
+        if by == "steps" and isinstance(optimizer.lr, Schedule):
+            raise ValueError(f"lr must be a number: a single step has no epochs for {optimizer.lr!r}")
+    elif not isinstance(optimizer, LBFGS):
+        wanted = f"one of {', '.join(NAMED)}, or an optimiser such as fastmlp.Adam()"
+        raise TypeError(f"optimizer must be {wanted}, got {optimizer!r}")
+    elif by != "fit":
+        raise TypeError(f"optimizer must be one that makes single steps, got {optimizer!r}, which is for Model.fit alone")
     if lr is not None:
-        raise ValueError(f"lr={lr!r} must not be given together with optimizer={optimizer!r}, which has its own")
-    if not epochs and isinstance(optimizer.lr, Schedule):
-        raise ValueError(f"lr must be a number: a single step has no epochs for {optimizer.lr!r}")
+        has = "none" if isinstance(optimizer, LBFGS) else "one already"
+        raise ValueError(f"lr={lr!r} must not be given together with optimizer={optimizer!r}, which has {has}")
     return optimizer

@@ -1,7 +1,8 @@
 """Learning-rate schedules: give one to an optimiser, or to `Model.fit`, in the place of ``lr``.
 
-All are functions of the step, counted from epoch 0, but `ReduceOnPlateau`, which follows the fit's course. A fit with
-``initial_epoch`` above 0 goes on where an earlier one ended.
+All are functions of the step, counted from epoch 0, except `ReduceOnPlateau`, which follows the fit's course. A schedule goes
+on from fit to fit with ``initial_epoch``: ``fit(X, y, epochs=20, lr=lr, initial_epoch=10)`` takes the rates of the epochs 10 to
+19 of 20, for a model that an earlier fit has trained for ten.
 """
 
 from abc import ABC, abstractmethod
@@ -12,23 +13,39 @@ from typing import Any
 import numpy as np
 
 from fastmlp import validation
-from fastmlp.metrics import MODES, Best
+from fastmlp.monitor import MODES, Best, Mode
+
+__all__ = [
+    "Constant",
+    "Cosine",
+    "Course",
+    "Exponential",
+    "InverseScaling",
+    "OneCycle",
+    "ReduceOnPlateau",
+    "Schedule",
+    "Step",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 class Course(ABC):
-    """What a schedule that follows the course of a training keeps of it: made by `Schedule.start`, one a fit.
+    """What a schedule remembers of a training whose course it follows; `Schedule.start` makes one for each fit.
 
-    The model keeps it, for a fit that goes on (``initial_epoch``) with an equal schedule.
+    The model keeps it for a next fit with an equal schedule and an ``initial_epoch`` above 0.
     """
 
     @property
     @abstractmethod
     def scale(self) -> float:
-        """What the rates of the epoch to come are multiplied by."""
+        """The factor of the next epoch's rates."""
 
     @abstractmethod
     def observe(self, logs: Mapping[str, Any]) -> None:
-        """Take note of an epoch's logs, as callbacks get them."""
+        """Note an epoch's logs, which are those that callbacks get."""
 
 
 class Schedule(ABC):
@@ -54,11 +71,11 @@ class Schedule(ABC):
         Parameters
         ----------
         first, count : int
-            Of the steps first, ..., first + count - 1, counted from epoch 0.
+            The steps are first, ..., first + count - 1, counted from epoch 0.
         steps : int
             Steps in an epoch.
         epochs : int
-            `Model.fit`'s: where the fit ends.
+            The argument of `Model.fit`.
 
         Returns
         -------
@@ -66,7 +83,7 @@ class Schedule(ABC):
         """
 
     def start(self) -> Course | None:
-        """What follows the course of one fit; None where the step alone decides."""
+        """What follows the course of a fit; None if the rates depend on the step alone."""
         return None
 
 
@@ -320,7 +337,7 @@ class ReduceOnPlateau(_Settings):
     min_delta : float
         What an improvement has to exceed.
     cooldown : int
-        Epochs after a reduction that do not count, but for the last of them, which does, as in Keras: 1 is as 0.
+        Epochs after a reduction; all but the last of them do not count towards `patience`, as in Keras. So 1 does what 0 does.
     min_lr : float
         The rate goes no lower.
     monitor : str
@@ -348,7 +365,7 @@ class ReduceOnPlateau(_Settings):
     cooldown: int = 0
     min_lr: float = 0.0
     monitor: str = "auto"
-    mode: str = "auto"
+    mode: Mode = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()

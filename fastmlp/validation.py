@@ -39,7 +39,7 @@ def real(name: str, value: Any, *, above: float | None = None, least: float | No
 
 def count(name: str, value: Any, least: int = 1, most: int = MOST) -> int:
     """A whole number in a range."""
-    if type(value) is int and least <= value <= most:  # sooner than all that may be wrong: 0.1 us, not 0.5
+    if type(value) is int and least <= value <= most:  # the usual case first: 0.1 us, not 0.5
         return value
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         raise TypeError(f"{name} must be an integer, got {value!r}")
@@ -128,7 +128,7 @@ def contiguous(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
 def silently(work: Callable[[], T]) -> T:
     """The result of work(), without NumPy's warnings of overflow and of what is invalid.
 
-    In a context of its own: there is nothing to put back, which an exception of a signal's handler might prevent.
+    It runs in a copy of the context: nothing has to be put back, which an exception of a signal's handler might prevent.
     """
 
     def run() -> T:
@@ -139,7 +139,7 @@ def silently(work: Callable[[], T]) -> T:
 
 
 def _as_writeable(array: np.ndarray) -> np.ndarray:
-    """The same memory as another array; to Numba a read-only array is a type of its own. The kernels only read it."""
+    """The same memory as another array; to Numba a read-only array is another type. The kernels only read it."""
     memory: Any = (ctypes.c_byte * array.nbytes).from_address(array.ctypes.data)
     memory.owner = array  # lives as long as what is read through it
     return np.frombuffer(memory, array.dtype).reshape(array.shape)
@@ -272,6 +272,11 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def verbose(value: Any) -> int:
+    """Epochs between two prints: a number, or True for 1; 0 or False for never."""
+    return int(value) if isinstance(value, bool | np.bool_) else count("verbose", value, 0)
+
+
 def dtype(value: Any) -> np.dtype:
     """float32 or float64."""
     try:
@@ -302,7 +307,7 @@ def _several(value: Any) -> bool:
 
 
 def activations(value: Any, layers: int, loss: str, output: str | CustomActivation) -> tuple[str | CustomActivation, ...]:
-    """An activation for each layer, such that the loss can take the last one's outputs; `output` where only one was given."""
+    """An activation for each layer, the last one fit for the loss; it is `output` if only the hidden layers' was given."""
     if isinstance(value, str | CustomActivation):
         hidden = _activation(value, [name for name in ACTIVATIONS if name != "softmax"])
         names = (hidden,) * (layers - 1) + (output,)

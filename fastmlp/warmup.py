@@ -1,5 +1,9 @@
 """Compiling at a moment of one's choosing."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from fastmlp.activations import ACTIVATIONS
@@ -7,9 +11,10 @@ from fastmlp.losses import LOSSES
 from fastmlp.model import Model
 from fastmlp.optimizer import OPTIMIZERS
 from fastmlp.optimizers import SGD, Adam, RMSprop
+from fastmlp.types import DType
 
 
-def warmup(dtype: str | None = None) -> None:
+def warmup(dtype: DType | None = None) -> None:
     """Compile every kernel, or load it from the cache.
 
     Otherwise each is compiled when it first runs: nothing compiles at import.
@@ -33,12 +38,13 @@ def warmup(dtype: str | None = None) -> None:
         _warm_networks(one)
 
 
-def _warm_networks(dtype: str) -> None:
+def _warm_networks(dtype: DType) -> None:
+    loss: Any
     rows, width = 37, 60  # meets the tiles' every shape: whole and masked, of all heights
     X = np.zeros((rows, width))
     for name in ACTIVATIONS:
-        hidden, last = ("relu", "softmax") if name == "softmax" else (name, "identity")
-        model = Model([width, width, width, 2], [hidden, hidden, last], dtype=dtype)
+        layers: Any = ["relu", "relu", "softmax"] if name == "softmax" else [name, name, "identity"]
+        model = Model([width, width, width, 2], layers, dtype=dtype)
         model.backward(X, X[:, :2])
         model.predict(X)
         model.backward(X[:6], X[:6, :2])

@@ -15,6 +15,7 @@ import pytest
 
 import fastmlp
 from fastmlp import Adam, CustomActivation, CustomLoss, History, Model, metrics, schedules
+from fastmlp.optimizers import NAMED
 
 pytestmark = pytest.mark.small
 
@@ -110,8 +111,10 @@ SCHEDULE = [
     (schedules.ReduceOnPlateau(0.1, monitor="no such"), "^monitor must be one of what this fit reports, loss"),
 ]
 OPTIMIZER = [
-    *((value, "^optimizer must be a fastmlp.SGD, ") for value in ("adam", 0.1, Adam, [Adam()])),
+    *((value, "^optimizer must be one of sgd, adam, .*, or an optimiser such as .*got ") for value in (0.1, Adam, [Adam()])),
+    *((value, "^optimizer must be one of sgd, adam, .*; got ") for value in ("Adam", "adm", "")),
 ]
+LBFGS_REFUSED: Bad = [(value, "^optimizer must be one that makes single steps, got ") for value in ("lbfgs", fastmlp.LBFGS())]
 EPOCHS = [
     (Adam(Rates([np.nan])), "^Rates.rates must return"),
 ]
@@ -158,11 +161,11 @@ CALLBACKS = [
 ]
 METRICS = [
     *((value, "^metrics must hold functions, or names of accuracy, ") for value in (3, [None], {"a": 1})),
-    ("acuracy", "^metrics must be one of accuracy, mse, .*; got 'acuracy'$"),
-    (["mse", "mse"], "^metrics must have names of their own, got 'mse'$"),
+    ("acuracy", "^metrics must be one of accuracy, .*; got 'acuracy'$"),
+    (["mse", "mse"], "^metrics must have names that no other column of the history has, got 'mse'$"),
 ]
 VERBOSE = [
-    *((value, "^verbose must be an integer") for value in ("all", 1.5, True, None)),
+    *((value, "^verbose must be an integer") for value in ("all", 1.5, None)),
     (-1, "^verbose must be at least 0, got -1$"),
 ]
 NONFINITE = choice("nonfinite", "ignore, raise, stop")
@@ -239,7 +242,7 @@ def trained() -> Model:
 
 
 MODEL, KEPT = trained(), trained()
-ONE = {"lr": LR, "optimizer": OPTIMIZER}
+ONE = {"lr": LR, "optimizer": OPTIMIZER + LBFGS_REFUSED}
 DATA = {"X": INPUTS, "y": TARGETS}
 XY = {"X": X, "y": Y}
 COURSE = {"verbose": VERBOSE, "callbacks": CALLBACKS, "validation_data": VALIDATION, "metrics": METRICS, "nonfinite": NONFINITE}
@@ -267,7 +270,7 @@ METRIC = {
 PLATEAU = {"patience": whole("patience"), "mode": MODE, "monitor": TEXT, "min_delta": number("min_delta", -1)}
 
 
-OPTIMIZERS = (fastmlp.SGD, Adam, fastmlp.AdamW, fastmlp.RMSprop, fastmlp.Adagrad, fastmlp.Adamax, fastmlp.Nadam, fastmlp.Lion)
+OPTIMIZERS = [kind for name, kind in NAMED.items() if name != "lbfgs"]
 
 
 def optimizer(kind: Any) -> Function:
@@ -309,7 +312,9 @@ TABLE = {
             *number("validation_split", -0.1, 1.0),
             (0.999, "^validation_split must leave rows on both sides, got 0.999 of 6 rows$"),
         ],
-        class_weight=[(value, "^class_weight needs the integer labels of ") for value in ({0: 1.0}, "balanced", 3)],
+        class_weight=[
+            (value, "^class_weight needs the integer labels or one-hot rows of ") for value in ({0: 1.0}, "balanced", 3)
+        ],
         sample_weight=weights(6),
         label_smoothing=[
             *number("label_smoothing", -0.1, 1.0),
@@ -357,7 +362,15 @@ TABLE = {
         derivative=FUNCTION("derivative"),
         output=[(value, "^output must be one of identity, .*; got ") for value in ("no such", None, 3, ["relu"])],
     ),
-    "EarlyStopping": Function(fastmlp.EarlyStopping, {}, **PLATEAU, restore_best=flag("restore_best")),
+    "EarlyStopping": Function(
+        fastmlp.EarlyStopping,
+        {},
+        **PLATEAU | {"patience": whole("patience", 0)},
+        restore_best_weights=flag("restore_best_weights"),
+        restore_best=flag("restore_best"),
+        baseline=number("baseline"),
+        start_from_epoch=whole("start_from_epoch", 0),
+    ),
     "LBFGS": Function(
         fastmlp.LBFGS,
         {},
@@ -370,7 +383,12 @@ TABLE = {
     **{kind.__name__: optimizer(kind) for kind in OPTIMIZERS},
     "set_num_threads": Function(fastmlp.set_num_threads, {"n": 1}, n=whole("n")),
     "warmup": Function(fastmlp.warmup, {}, dtype=DTYPE),
-    "metrics.accuracy": Function(metrics.accuracy, {"y_true": TRUE, "y_pred": TRUE}, **METRIC, multilabel=flag("multilabel")),
+    **{
+        f"metrics.{name}": Function(
+            getattr(metrics, name), {"y_true": TRUE, "y_pred": TRUE}, **METRIC, multilabel=flag("multilabel")
+        )
+        for name in ("accuracy", "auc", "balanced_accuracy", "f1", "log_loss")
+    },
     **{
         f"metrics.{name}": Function(getattr(metrics, name), {"y_true": TRUE, "y_pred": TRUE}, **METRIC)
         for name in ("mse", "mae", "rmse", "r2")
@@ -410,11 +428,7 @@ OTHERS = {
     "Gradients": "what backward returns",
     "DivergenceError": "raised by fits",
     "History": "made by fits",
-    "metrics.Best": "fits' own",
-    "metrics.Best.improves": "fits' own",
     "metrics.Metric": "what METRICS holds",
-    "metrics.monitored": "fits' own",
-    "metrics.reported": "fits' own",
 }
 
 

@@ -121,7 +121,7 @@ def test_what_is_no_callback_is_refused(callbacks: Any) -> None:
 
 @pytest.mark.parametrize("restore", [True, False])
 def test_stops_after_patience_epochs_without_an_improvement(restore: bool) -> None:
-    stopping = EarlyStopping(patience=3, restore_best=restore)
+    stopping = EarlyStopping(patience=3, restore_best_weights=restore)
     for _ in range(2):  # the second time it starts anew
         model, epochs = feed(stopping, [5.0, 4.0, 4.5, 3.0, 3.0, 3.1, 2.9, 3.0, 3.0, 3.0, 1.0])
         assert epochs == 10
@@ -156,6 +156,52 @@ def test_nan_is_no_improvement() -> None:
     model, epochs = feed(stopping, [float("nan"), float("nan"), 1.0])
     assert (epochs, stopping.best, stopping.best_epoch) == (2, None, None)
     assert (model.params == 1).all()  # there is nothing to go back to
+
+
+def test_no_patience_is_one_epoch() -> None:
+    for patience in (0, 1):
+        stopping = EarlyStopping(patience=patience)
+        assert feed(stopping, [5.0, 4.0, 4.5, 3.0])[1] == 3
+        assert (stopping.best_epoch, stopping.stopped_epoch) == (1, 2)
+
+
+def test_epochs_before_the_first_that_counts_are_not_looked_at() -> None:
+    stopping = EarlyStopping(patience=2, start_from_epoch=3)
+    model, epochs = feed(stopping, [1.0, 2.0, 3.0, 9.0, 8.0, 8.5, 8.1, 1.0])
+    assert (epochs, stopping.best, stopping.best_epoch, stopping.stopped_epoch) == (7, 8.0, 4, 6)
+    assert (model.params == 4).all()
+    model, epochs = feed(EarlyStopping(patience=2, start_from_epoch=9), [1.0, 2.0, 3.0])
+    assert epochs == 3
+    assert (model.params == 2).all()  # there is nothing to go back to
+
+
+def test_the_first_epoch_that_counts_may_be_of_one_step() -> None:
+    """Its loss is that of the weights before it, which are kept although no epoch before it counts."""
+    model, stopping = Model([2, 8, 1], "tanh", rng=0), EarlyStopping(patience=100, start_from_epoch=30)
+    history = model.fit(X, Y, 40, lr=1.2, callbacks=stopping)
+    assert stopping.best == min(history["loss"][30:])
+    assert model.loss(X, Y) == pytest.approx(stopping.best, rel=1e-12)
+
+
+def test_a_baseline_has_to_be_reached_within_the_patience() -> None:
+    """As in Keras: an epoch that is the best so far, but no better than the baseline, counts and does not end the fit."""
+    stopping = EarlyStopping(patience=3, baseline=2.0)
+    assert feed(stopping, [9.0, 8.0, 7.0, 6.0, 6.5, 1.0])[1] == 5
+    assert (stopping.best_epoch, stopping.stopped_epoch) == (3, 4)
+    assert feed(stopping, [9.0, 8.0, 1.9, 2.1, 2.1, 2.1, 1.0])[1] == 6
+    assert feed(EarlyStopping("r2", patience=2, baseline=0.5), [0.1, 0.2, 0.3, 0.2, 0.9], "r2")[1] == 4
+    assert feed(EarlyStopping("r2", patience=2, baseline=0.5), [0.1, 0.6, 0.5, 0.9], "r2")[1] == 4
+    assert feed(EarlyStopping(patience=2, baseline=2.0, min_delta=0.2), [1.9, 1.9, 1.0])[1] == 2
+
+
+@pytest.mark.parametrize("restore", [True, False])
+def test_the_former_name_of_restore_best_weights(restore: bool) -> None:
+    made = EarlyStopping(patience=1, restore_best=restore)
+    changed = EarlyStopping(patience=1)
+    changed.restore_best = restore
+    for stopping in (made, changed):
+        model, _ = feed(stopping, [1.0, 2.0])
+        assert (model.params == (0 if restore else 1)).all()
 
 
 def test_within_a_fit() -> None:
@@ -222,12 +268,15 @@ def mine(y_true: np.ndarray, y_pred: np.ndarray) -> float:
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"patience": 0}, ValueError, "patience must be at least 1"),
+        ({"patience": -1}, ValueError, "patience must be at least 0"),
         ({"patience": 1.5}, TypeError, "patience must be an integer"),
         ({"min_delta": -1}, ValueError, "min_delta must be .* at least 0"),
         ({"mode": "down"}, ValueError, "mode must be one of auto, min, max; got 'down'"),
         ({"monitor": None}, TypeError, "monitor must be a string"),
+        ({"restore_best_weights": 1}, TypeError, "restore_best_weights must be True or False"),
         ({"restore_best": 1}, TypeError, "restore_best must be True or False"),
+        ({"baseline": "0.1"}, TypeError, "baseline must be a number"),
+        ({"start_from_epoch": -1}, ValueError, "start_from_epoch must be at least 0"),
     ],
 )
 def test_settings_are_checked(settings: dict[str, Any], error: Any, message: str) -> None:

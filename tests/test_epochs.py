@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,16 @@ def test_losses_are_printed_as_ever(settings: dict[str, Any], every: int, capsys
     losses = net().fit(X, Y, 7, **{"lr": 0.1, **settings}, verbose=every)["loss"]
     want = [f"Epoch {epoch}, Loss: {losses[epoch]:.4f}" for epoch in range(0, 7, every)]
     assert capsys.readouterr().out.splitlines() == want
+
+
+@pytest.mark.small
+@pytest.mark.parametrize("settings", [{}, {"callbacks": lambda model, logs: None}])
+def test_true_prints_each_epoch(settings: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    printed = []
+    for verbose in (True, 1, np.True_, False, 0):
+        net().fit(X, Y, 3, lr=0.1, verbose=verbose, **settings)
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] == printed[2] != printed[3] == printed[4] == ""
 
 
 @pytest.mark.small
@@ -213,7 +224,8 @@ def fitted(way: str, model: Model) -> None:
 @pytest.mark.parametrize("way", ["plain", "course", "stop", "batches", "lbfgs"])
 def test_an_exception_at_any_line_leaves_a_completed_epoch(way: str) -> None:
     """And the moments that go with it: trained on, the model comes to where others come from there."""
-    files = tuple(f"fastmlp{os.sep}{name}.py" for name in ("training", "epochs", "callbacks", "lbfgs", "dataset", "schedules"))
+    names = ("training/fit", "training/epochs", "training/lbfgs", "training/dataset", "callbacks", "monitor", "schedules")
+    files = tuple(str(Path("fastmlp", f"{name}.py")) for name in names)
 
     def on(model: Model) -> bytes:
         model.fit(X, Y, 2, 7, optimizer=fastmlp.Adam(0.1), shuffle=False)

@@ -66,6 +66,44 @@ def test_an_iterator_for_one_epoch_needs_no_steps() -> None:
     assert len(net("cross_entropy").fit_batches(iter(batches()))["loss"]) == 1
 
 
+class Numbered:
+    """A map-style dataset that knows its length."""
+
+    def __init__(self, given: list[Any]) -> None:
+        self.given, self.asked = given, []
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+    def __getitem__(self, index: int) -> Any:
+        self.asked.append(index)
+        return self.given[index % len(self.given)]  # never an IndexError
+
+
+class Unbounded:
+    """One that ends by an IndexError, as Python's protocol has it."""
+
+    def __getitem__(self, index: int) -> Any:
+        return batches()[index]
+
+
+def test_map_style_datasets() -> None:
+    want, lr = net("cross_entropy"), schedules.Cosine(0.1)
+    history = want.fit_batches(batches(), 3, lr=lr)
+    for given, steps in ((Numbered(batches()), None), (Unbounded(), 4), (lambda: Numbered(batches()), 4)):
+        model = net("cross_entropy")
+        assert dict(model.fit_batches(given, 3, steps, lr=lr)) == dict(history)
+        same(model, want)
+        if isinstance(given, Numbered):
+            assert given.asked == [0, 1, 2, 3] * 3
+    first = Numbered(batches())
+    net("cross_entropy").fit_batches(first, 2, steps_per_epoch=3)
+    assert first.asked == [0, 1, 2] * 2
+    assert len(net("cross_entropy").fit_batches(Unbounded(), 2)["loss"]) == 2
+    with pytest.raises(ValueError, match="steps_per_epoch must be given for lr=Cosine"):
+        net("cross_entropy").fit_batches(Unbounded(), 2, lr=lr)
+
+
 def test_batches_are_asked_for_one_at_a_time() -> None:
     model, seen = net("cross_entropy"), []
 

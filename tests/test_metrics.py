@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -98,18 +99,117 @@ def test_arguments_are_checked(name: str) -> None:
         metric(["a"], [1.0])
 
 
-def test_monitored() -> None:
-    names = ("epoch", "loss", "lr", "val_loss", "accuracy", "val_accuracy", "val_mine")
-    assert metrics.monitored("auto", "auto", ("epoch", "loss")) == ("loss", "min")
-    assert metrics.monitored("auto", "auto", names) == ("val_loss", "min")
-    assert metrics.monitored("val_accuracy", "auto", names) == ("val_accuracy", "max")
-    assert metrics.monitored("val_accuracy", "min", names) == ("val_accuracy", "min")
-    assert metrics.monitored("val_mine", "max", names) == ("val_mine", "max")
-    with pytest.raises(ValueError, match="mode must be 'min' or 'max' for monitor='val_mine'"):
-        metrics.monitored("val_mine", "auto", names)
-    with pytest.raises(ValueError, match=r"monitor must be one of .* loss, val_loss, accuracy, .*; got 'val_r2'"):
-        metrics.monitored("val_r2", "auto", names)
-
-
 def test_every_direction_is_one() -> None:
     assert {metric.mode for metric in metrics.METRICS.values()} == {"min", "max"}
+
+
+# ---- classes ---------------------------------------------------------------------------------------------------------
+
+
+def binary(name: str) -> Any:
+    """scikit-learn's, of labels, probabilities of 1 and weights."""
+    return {
+        "auc": lambda true, pred, w: oracle.roc_auc_score(true, pred, sample_weight=w),
+        "f1": lambda true, pred, w: oracle.f1_score(true, pred > 0.5, sample_weight=w, zero_division=0),
+        "log_loss": lambda true, pred, w: oracle.log_loss(true, pred, sample_weight=w, labels=[0, 1]),
+        "balanced_accuracy": lambda true, pred, w: oracle.balanced_accuracy_score(true, pred > 0.5, sample_weight=w),
+    }[name]
+
+
+def several(name: str, classes: int) -> Any:
+    """scikit-learn's, of labels, rows of probabilities and weights."""
+    labels = range(classes)
+    return {
+        "auc": lambda true, pred, w: np.mean([oracle.roc_auc_score(true == k, pred[:, k], sample_weight=w) for k in labels]),
+        "f1": lambda true, pred, w: oracle.f1_score(
+            true, pred.argmax(axis=1), sample_weight=w, average="macro", zero_division=0
+        ),
+        "log_loss": lambda true, pred, w: oracle.log_loss(true, pred, sample_weight=w, labels=list(labels)),
+        "balanced_accuracy": lambda true, pred, w: oracle.balanced_accuracy_score(true, pred.argmax(axis=1), sample_weight=w),
+    }[name]
+
+
+CLASSES = ["auc", "f1", "log_loss", "balanced_accuracy"]
+exactly = functools.partial(pytest.approx, rel=0, abs=1e-12)
+
+
+def softmax(rows: int, outputs: int, rng: np.random.Generator) -> np.ndarray:
+    """Rows of probabilities, of two decimals but for the last: there are ties."""
+    pred = rng.dirichlet(np.ones(outputs), rows).round(2)
+    pred[:, -1] = 1 - pred[:, :-1].sum(axis=1)
+    return np.abs(pred)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("weighted", WEIGHTED)
+@pytest.mark.parametrize("decimals", [1, 17])
+def test_binary_scores(name: str, weighted: bool, decimals: int, rng: np.random.Generator) -> None:
+    metric = metrics.METRICS[name].function
+    for rows in (4, 50, 1000):
+        true, pred, w = rng.permutation(np.arange(rows) % 2), rng.random(rows).round(decimals), weights(weighted, rows)
+        want = binary(name)(true, pred, w)
+        assert type(metric(true, pred, w)) is float
+        assert metric(true, pred, w) == metric(true[:, None], pred[:, None], w) == exactly(want)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("weighted", WEIGHTED)
+@pytest.mark.parametrize("outputs", [2, 5])
+def test_scores_of_several_classes(name: str, weighted: bool, outputs: int, rng: np.random.Generator) -> None:
+    labels, pred, w = rng.integers(0, outputs, 80), softmax(80, outputs, rng), weights(weighted, 80)
+    want, metric = several(name, outputs)(labels, pred, w), metrics.METRICS[name].function
+    for true in (labels, labels[:, None], np.eye(outputs)[labels]):
+        assert metric(true, pred, w) == exactly(want)
+    if name == "auc" and outputs > 2:
+        assert want == exactly(oracle.roc_auc_score(labels, pred, multi_class="ovr", sample_weight=w))
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("weighted", WEIGHTED)
+def test_scores_of_many_labels(name: str, weighted: bool, rng: np.random.Generator) -> None:
+    true, pred, w = rng.integers(0, 2, (60, 4)), rng.random((60, 4)).round(2), weights(weighted, 60)
+    want = np.mean([binary(name)(true[:, k], pred[:, k], w) for k in range(4)])
+    assert metrics.METRICS[name].function(true, pred, w, multilabel=True) == exactly(want)
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_class_without_rows(name: str, rng: np.random.Generator) -> None:
+    """Of scikit-learn's numbers, but for the areas, which are NaN."""
+    metric, w = metrics.METRICS[name].function, np.array([0.0] + [1.0] * 29)
+    for label in (0, 1):
+        true, pred = np.full(30, label), rng.random(30)
+        want = np.nan if name == "auc" else binary(name)(true, pred, None)
+        assert metric(true, pred) == pytest.approx(want, abs=1e-12, nan_ok=True)
+        true[0] = 1 - label  # its weight is 0
+        want = np.nan if name == "auc" else binary(name)(true, pred, w)
+        assert metric(true, pred, w) == pytest.approx(want, abs=1e-12, nan_ok=True)
+    labels, pred = rng.integers(0, 3, 30), softmax(30, 4, rng)
+    want = np.nan if name == "auc" else several(name, 4)(labels, pred, None)
+    assert metric(labels, pred) == pytest.approx(want, abs=1e-12, nan_ok=True)
+    pred = np.concatenate([softmax(30, 3, rng), np.zeros((30, 1))], axis=1)  # nor is any said to be of it
+    want = np.nan if name == "auc" else several(name, 4)(labels, pred, None)
+    assert metric(labels, pred) == pytest.approx(want, abs=1e-12, nan_ok=True)
+
+
+def test_f1_without_anything_to_find() -> None:
+    assert metrics.f1([0, 0], [0.1, 0.2]) == 0
+
+
+def test_scores_of_nan() -> None:
+    assert np.isnan(metrics.auc([0, 1, 1], [0.1, np.nan, 0.3]))
+    assert np.isnan(metrics.log_loss([0, 1, 1], [0.1, np.nan, 0.3]))
+
+
+def test_log_loss_of_certainty_and_of_probabilities(dtype: Any) -> None:
+    sure = np.array([0.0, 1.0, 1.0], dtype)
+    assert metrics.log_loss([0, 1, 0], sure) == pytest.approx(oracle.log_loss([0, 1, 0], sure), rel=1e-6)
+    p = np.array([[0.2, 0.8], [0.5, 0.5]])
+    assert metrics.log_loss(p, p) == exactly(-(p * np.log(p)).sum() / 2)
+    assert metrics.log_loss(p[:, 1], p[:, 1]) == exactly(-(p * np.log(p)).sum() / 2)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_labels_out_of_range(name: str) -> None:
+    with pytest.raises(ValueError, match="y_true must hold labels from 0 to 2, got 3"):
+        metrics.METRICS[name].function([0, 3], np.full((2, 3), 1 / 3))

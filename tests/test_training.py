@@ -195,6 +195,21 @@ def test_class_weight() -> None:
             same(classes, rows)
 
 
+@pytest.mark.parametrize("given", [{0: 2.0, 2: 0.5}, "balanced"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_one_hot_rows_have_classes_too(given: Any, weighted: bool, outputs: int) -> None:
+    X, labels = data("cross_entropy")
+    y = np.eye(outputs, dtype=np.float32)[np.minimum(labels, outputs - 1)]
+    w = np.random.default_rng(0).random(30) if weighted else None
+    if outputs == 1 and isinstance(given, dict):
+        given = {0: 2.0}
+    of_rows, of_labels = (Model([4, 6, outputs], "tanh", "cross_entropy", rng=1) for _ in range(2))
+    of_rows.fit(X, y, 5, 8, lr=0.1, rng=0, class_weight=given, sample_weight=w)
+    of_labels.fit(X, y.argmax(axis=1), 5, 8, lr=0.1, rng=0, class_weight=given, sample_weight=w)
+    assert reference.error(of_rows.params, of_labels.params) < 1e-14
+
+
 @pytest.mark.parametrize("loss", ["bce", "cross_entropy"])
 def test_balanced_classes(loss: str) -> None:
     from sklearn.utils.class_weight import compute_sample_weight
@@ -311,6 +326,20 @@ def test_accuracy_of_bce_with_many_outputs_counts_each() -> None:
     for metric in ("accuracy", metrics.accuracy):
         history = model.fit(X, y, lr=0.1, metrics=metric)
         assert history["accuracy"][0] == ((model.predict(X) > 0.5) == y).mean()
+
+
+@pytest.mark.parametrize("loss", ["bce", "cross_entropy"])
+def test_every_metric_of_classes(loss: str) -> None:
+    """Each is tried on a row before the first epoch, which is of one class; of bce's outputs each is a question."""
+    names = [name for name, metric in metrics.METRICS.items() if metric.classifies]
+    X, y = data("cross_entropy")
+    separate = loss == "bce"
+    model, true = Model([4, 3], loss=loss, rng=0), np.eye(3)[y] if separate else y
+    history = model.fit(X, true, 2, lr=0.1, metrics=names, validation_data=(X, true))
+    for name in names:
+        want = metrics.METRICS[name].function(true, model.predict(X), multilabel=separate)
+        assert history[name][-1] == history[f"val_{name}"][-1] == want
+        assert np.isfinite(want)
 
 
 # ---- nonfinite -------------------------------------------------------------------------------------------------------

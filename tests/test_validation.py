@@ -244,7 +244,7 @@ BAD_RATE = [
     ({"lr": "0.1"}, TypeError, "lr", "'0.1'"),
     ({"lr": True}, TypeError, "lr", "True"),
     ({"lr": SGD(0.1)}, TypeError, "lr"),
-    ({"optimizer": "adam"}, TypeError, "optimizer", "'adam'"),
+    ({"optimizer": "Adam"}, ValueError, "optimizer", "'Adam'"),
     ({"optimizer": 0.1}, TypeError, "optimizer", "0.1"),
     ({"optimizer": Adam}, TypeError, "optimizer"),
     ({"lr": 0.1, "optimizer": Adam()}, ValueError, "lr", "optimizer", "0.1"),

@@ -133,7 +133,7 @@ class Coefficients(BaseMultilayerPerceptron):
         widths, arrays = self._widths(), [np.asarray(array) for array in (*self.coefs_, *self.intercepts_)]
         if dtype is None:
             dtype = np.dtype(np.float32 if all(array.dtype == np.float32 for array in arrays) else np.float64)
-        goal = self._objective(widths[-1])
+        goal: Any = self._objective(widths[-1])
         model = Model.from_weights(
             [np.zeros(shape, dtype) for shape in pairwise(widths)],
             [np.zeros(width, dtype) for width in widths[1:]],

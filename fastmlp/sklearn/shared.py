@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from fastmlp.activations import ACTIVATIONS, CustomActivation
+from fastmlp.activations import ACTIVATIONS, ALIASES, CustomActivation
 from fastmlp.model import Model
 from fastmlp.optimizer import Optimizer
 from fastmlp.schedules import Schedule
@@ -24,7 +24,7 @@ LearningRate = Literal["constant", "invscaling", "adaptive"] | Schedule
 Callbacks = Any | Sequence[Any] | None
 
 CONSTRAINTS: dict[str, Any] = {
-    "activation": [StrOptions({"logistic", *ACTIVATIONS} - {"softmax"}), CustomActivation, list, tuple],
+    "activation": [StrOptions({*ACTIVATIONS, *ALIASES} - {"softmax"}), CustomActivation, list, tuple],
     "solver": [StrOptions({"lbfgs", "sgd", "adam", *SOLVERS}), Optimizer],
     "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"}), Schedule],
     "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, BaseOptimizer, SGDOptimizer
 
 from fastmlp import optimizers
-from fastmlp.metrics import monitored
+from fastmlp.monitor import monitored
 from fastmlp.optimizer import Optimizer
 from fastmlp.schedules import Course, ReduceOnPlateau, Schedule
 from fastmlp.training.epochs import rates

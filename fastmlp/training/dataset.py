@@ -17,7 +17,7 @@ PIECE = 1 << 26  # bytes of a converted piece of a larger one
 
 
 class Network(Protocol):
-    """What a training has to know of a model."""
+    """What a training needs of a model."""
 
     sizes: tuple[int, ...]
     dtype: np.dtype
@@ -40,14 +40,14 @@ class Data:
     y : (rows, targets) array
         With the weights as one more column if `weighted`.
     code : int
-        The loss's for such a y.
+        The loss's code for that form of y.
     weighted : bool
     true : array
         y as it came.
     weights : (rows,) array or None
         What metrics are weighted with.
     pieces : bool
-        Whether X has to be converted, and is so large that it is by pieces.
+        Whether X has to be converted, and is too large to be converted as a whole.
     """
 
     X: np.ndarray
@@ -114,7 +114,7 @@ def prepare(model: Network, X: Any, y: Any, sample_weight: Any = None, *, whole:
 
 
 def targets(model: Network, y: Any, rows: int) -> tuple[np.ndarray, int]:
-    """y as the kernels read it, and the loss's code for such a y."""
+    """y as the kernels read it, and the loss's code for that form of y."""
     y = validation.targets(y, rows, model.sizes[-1], model.loss_name, model.dtype)
     if model._code == CROSS_ENTROPY and y.shape[1] == model.sizes[-1]:
         return y, CROSS_ENTROPY_ROWS
@@ -128,7 +128,7 @@ def _data(model: Network, X: np.ndarray, true: np.ndarray, weights: np.ndarray |
 
 
 def split(model: Network, X: Any, y: Any, sample_weight: Any, fraction: Any, whole: bool) -> tuple[Data, Data]:
-    """The first rows to train on and the last, such a fraction, to validate with; views, not copies, of X."""
+    """The first rows, to train on, and the last ones, a fraction of all, to validate with; they are views of X, not copies."""
     fraction = validation.real("validation_split", fraction, least=0.0, below=1.0)
     X = validation.features(X, model.sizes[0], model.dtype, np.inf if whole else WHOLE)
     weights = None if sample_weight is None else validation.weights("sample_weight", sample_weight, len(X))
@@ -166,12 +166,12 @@ def _weighted(data: Data, weights: np.ndarray) -> Data:
 
 
 def weigh_classes(model: Network, data: Data, class_weight: Any) -> Data:
-    """The data with its weights times those of the rows' classes; metrics keep the former."""
+    """The data with its weights multiplied by those of the rows' classes; metrics keep the weights from before."""
     labels = _labels(model, data)
     if labels is None:
         raise ValueError(
-            "class_weight needs the integer labels of loss='cross_entropy', or those, 0 and 1, of one output with loss='bce';"
-            f" got loss={model.loss_name!r} with y of shape {data.true.shape}"
+            "class_weight needs the integer labels or one-hot rows of loss='cross_entropy', or the labels 0 and 1 of one output"
+            f" with loss='bce'; got loss={model.loss_name!r} with y of shape {data.true.shape}"
         )
     classes = max(model.sizes[-1], 2)
     if isinstance(class_weight, Mapping):
@@ -192,17 +192,20 @@ def weigh_classes(model: Network, data: Data, class_weight: Any) -> Data:
 
 
 def _labels(model: Network, data: Data) -> np.ndarray | None:
-    """The rows' labels, if their targets are that."""
-    column = data.y[:, 0]
+    """The rows' labels, if their targets are these, or one-hot rows of them."""
+    y = data.y[:, : model.sizes[-1]]
     if data.code == CROSS_ENTROPY:
-        return column.astype(np.intp)
-    if model._loss is LOSSES["bce"] and model.sizes[-1] == 1 and ((column == 0) | (column == 1)).all():
-        return column.astype(np.intp)
+        return y[:, 0].astype(np.intp)
+    exact = bool(((y == 0) | (y == 1)).all())
+    if data.code == CROSS_ENTROPY_ROWS and exact and (y.sum(axis=1) == 1).all():
+        return y.argmax(axis=1)
+    if model._loss is LOSSES["bce"] and y.shape[1] == 1 and exact:
+        return y[:, 0].astype(np.intp)
     return None
 
 
 def smooth(model: Network, data: Data, smoothing: float) -> Data:
-    """The data with label smoothing (Szegedy et al., 2016): (1 - e) y + e / k, and k = 2 for each question of bce."""
+    """The data with label smoothing (Szegedy et al., 2016): (1 - e) y + e / k, where k = 2 for each output of bce."""
     outputs = model.sizes[-1]
     y, weights = data.y[:, :outputs], data.y[:, -1:]
     code, classes = data.code, outputs

@@ -1,4 +1,4 @@
-"""What a fit warns of when it has ended or goes on: numbers that are not finite, targets that are out of its steps' reach."""
+"""What a fit warns of: numbers that are not finite, and targets so large that its steps do not reach them."""
 
 import math
 import sys
@@ -19,7 +19,7 @@ SCALE_Y = "train on (y - y.mean()) / y.std() and scale the predictions back"
 
 
 def after(model: Network, losses: Sequence[float] | np.ndarray, first: int, X: np.ndarray | None, y: np.ndarray | None) -> None:
-    """Warn of what the losses of the epochs from `first` on say, if it is bad; X and y are what they are of, where known."""
+    """Warn if the losses of the epochs from `first` on are bad; X and y are the data that they are of, or None."""
     regression = model.loss_name not in ("bce", "cross_entropy")
     if not math.isfinite(losses[-1]):
         epoch, cause = int(np.argmin(np.isfinite(losses))), _cause(X, y if regression else None)
@@ -33,7 +33,7 @@ def after(model: Network, losses: Sequence[float] | np.ndarray, first: int, X: n
 
 
 def weights(first: int, epochs: int) -> None:
-    """Warn of a fit that has ended with a weight that is not finite, and losses that are."""
+    """Warn of a fit whose losses are finite, and which has ended with a weight that is not."""
     _warn(f"a weight was not finite after epoch {first + epochs - 1}: {_cause(None, None)}. {KEEP}", RuntimeWarning)
 
 
@@ -50,7 +50,7 @@ def _cause(X: np.ndarray | None, y: np.ndarray | None) -> str:
 
 
 def _idle(model: Network, losses: Sequence[float] | np.ndarray, y: np.ndarray) -> bool:
-    """Whether training has come to nothing for its targets' scale: no better than a constant, and no better than at first."""
+    """Whether large targets have kept training from any progress: its loss is that at first, and no less than a constant's."""
     squared = model._loss is LOSSES["mse"]
     if not (squared or model._loss in (LOSSES["mae"], LOSSES["huber"])):
         return False
@@ -62,7 +62,7 @@ def _idle(model: Network, losses: Sequence[float] | np.ndarray, y: np.ndarray) -
 
 
 def _warn(message: str, kind: type[Warning]) -> None:
-    """As of the line that called into this package."""
+    """Warn, with the line that called into this package as the place."""
     frame, level = sys._getframe(), 1
     while frame.f_back and frame.f_globals["__name__"].partition(".")[0] == "fastmlp":
         frame, level = frame.f_back, level + 1

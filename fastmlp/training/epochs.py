@@ -13,7 +13,8 @@ from fastmlp import validation
 from fastmlp.callbacks import EarlyStopping, hooks, listed
 from fastmlp.history import History
 from fastmlp.losses import LOSSES
-from fastmlp.metrics import METRICS, accuracy, monitored, reported
+from fastmlp.metrics import METRICS
+from fastmlp.monitor import monitored, reported
 from fastmlp.schedules import Course, ReduceOnPlateau, Schedule
 from fastmlp.training import doubts
 from fastmlp.training.dataset import Data, Network
@@ -32,7 +33,7 @@ class DivergenceError(ArithmeticError):
     Attributes
     ----------
     epoch : int
-        At whose end that was seen.
+        The epoch at whose end that was seen.
     """
 
     def __init__(self, message: str, epoch: int = -1) -> None:
@@ -41,21 +42,21 @@ class DivergenceError(ArithmeticError):
 
 
 class Epochs:
-    """One fit's course, epoch by epoch where something needs that, else by as few calls as it takes.
+    """One fit's course: epoch by epoch where something needs that, else by as few calls as possible.
 
     Parameters
     ----------
     model : Model
     initial, epochs : int
-        The first epoch's number, and behind the last's.
+        The first epoch's number, and the last one's plus 1.
     steps : int or None
-        Of an epoch, each with an update after its loss; None: not known.
+        Steps in an epoch, each with an update after its loss; None: not known.
     verbose : int or "bar"
     metrics, callbacks, nonfinite
         The arguments of `Model.fit`.
     schedule : Schedule or None
     train, val : Data or None
-        What metrics are computed from; val's loss as well.
+        What metrics are computed from, and the validation's loss.
     each : bool
         Whether the training itself goes epoch by epoch.
     """
@@ -101,9 +102,9 @@ class Epochs:
                 reported(monitor, names)
         self._fit_metrics()
         if isinstance(verbose, str) and verbose != "bar":
-            raise TypeError(f"verbose must be an integer or 'bar', got {verbose!r}")
-        self._bar_kind = _tqdm() if verbose == "bar" else None
-        self._verbose = 0 if self._bar_kind else validation.count("verbose", verbose, 0)
+            raise TypeError(f"verbose must be an integer, True, False or 'bar', got {verbose!r}")
+        self._bar_kind = _tqdm() if isinstance(verbose, str) else None
+        self._verbose = 0 if self._bar_kind else validation.verbose(verbose)
         self._bar: Any = None
         self._last: dict[str, Any] = {"epochs": epochs, "steps": steps}  # the last epoch's logs
         self._done = self._initial
@@ -188,7 +189,7 @@ class Epochs:
         return History(epoch=range(self._initial, self._done), **self._columns)
 
     def _end(self, epoch: int) -> bool:
-        """What happens at an epoch's end; whether it ends the fit."""
+        """Do what comes at an epoch's end; whether the fit ends with it."""
         stop, self._last = False, self._logs(epoch)
         self._print(self._last)
         if self._course:
@@ -208,7 +209,7 @@ class Epochs:
         return count, rates(self._schedule, self._course, self._done * self._steps, steps, self._steps, self._epochs)
 
     def _fit_metrics(self) -> None:
-        """Raise unless the metrics are for such targets: tried on a row. Users' functions are left for after the epochs."""
+        """Raise unless the metrics take the targets, by a trial on one row. Users' functions are called after epochs only."""
         for (_, data), (name, metric) in product(self._watched, self._metrics.items()):
             if metric.func is not _unweighted:
                 try:
@@ -226,7 +227,7 @@ class Epochs:
             doubts.after(self._model, losses, first, *self._seen)
 
     def _judge(self, losses: list[float]) -> None:
-        """Warn of a fit that has come to nothing."""
+        """Warn of a fit that has been in vain."""
         if losses and not self._doubted:
             if not self._finite():
                 doubts.weights(self._initial, len(losses))
@@ -255,7 +256,7 @@ class Epochs:
         return logs
 
     def _look(self, losses: np.ndarray, first: int, done: int) -> None:
-        """Called in the middle of a training; what is done is known here before the call returns."""
+        """Note how many epochs are done: called during a training, before its call returns."""
         self._done = max(self._done, first + done)
         if self._bar is not None and done:
             self._show(first + done, losses[done - 1])
@@ -308,13 +309,13 @@ def _resolve(metrics: Any, model: Network) -> dict[str, partial[Any]]:
             function = partial(_unweighted, metric)
         elif isinstance(metric, str):
             name = validation.choice("metrics", metric, METRICS)
-            function = partial(METRICS[name].function)
-            if METRICS[name].function is accuracy:
-                function = partial(accuracy, multilabel=model._loss is LOSSES["bce"])
+            known = METRICS[name]
+            separate = {"multilabel": model._loss is LOSSES["bce"]} if known.classifies else {}
+            function = partial(known.function, **separate)
         else:
             raise TypeError(f"metrics must hold functions, or names of {', '.join(METRICS)}; got {metric!r}")
         if name in found or name in ("epoch", "loss", "lr") or name.startswith("val_"):
-            raise ValueError(f"metrics must have names of their own, got {name!r}")
+            raise ValueError(f"metrics must have names that no other column of the history has, got {name!r}")
         found[name] = function
     return found
 

@@ -1,8 +1,10 @@
 """How models are trained: `Model.fit` and `Model.fit_batches`."""
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -10,11 +12,23 @@ from fastmlp import validation
 from fastmlp.engine.engine import Job
 from fastmlp.history import History
 from fastmlp.optimizer import Optimizer
-from fastmlp.optimizers import choose
+from fastmlp.optimizers import DEFAULT, LBFGS, choose
 from fastmlp.schedules import Course, Schedule
 from fastmlp.training import dataset, doubts
 from fastmlp.training.epochs import Epochs, interrupted
-from fastmlp.training.lbfgs import LBFGS, check, minimize
+from fastmlp.training.lbfgs import check, minimize
+from fastmlp.types import (
+    AnyOptimizer,
+    ArrayLike,
+    Batches,
+    Callbacks,
+    Labelled,
+    Metrics,
+    Nonfinite,
+    Rng,
+    SteppingOptimizer,
+    Verbose,
+)
 
 
 class Trainable(dataset.Network):
@@ -25,24 +39,24 @@ class Trainable(dataset.Network):
 
     def fit(
         self,
-        X: Any,
-        y: Any,
+        X: ArrayLike,
+        y: ArrayLike,
         epochs: int = 1,
         batch_size: int | None = None,
         lr: float | Schedule | None = None,
-        optimizer: Optimizer | LBFGS | None = None,
+        optimizer: AnyOptimizer = None,
         shuffle: bool = True,
-        rng: Any = None,
-        verbose: Any = 0,
+        rng: Rng = None,
+        verbose: Verbose = 0,
         *,
-        callbacks: Any = None,
+        callbacks: Callbacks = None,
         validation_split: float = 0.0,
-        validation_data: Any = None,
-        class_weight: Any = None,
-        sample_weight: Any = None,
-        metrics: Any = None,
+        validation_data: Labelled | None = None,
+        class_weight: Mapping[int, float] | Literal["balanced"] | None = None,
+        sample_weight: ArrayLike | None = None,
+        metrics: Metrics = None,
         label_smoothing: float = 0.0,
-        nonfinite: str = "ignore",
+        nonfinite: Nonfinite = "ignore",
         initial_epoch: int = 0,
     ) -> History:
         """Train for some epochs of minibatches.
@@ -53,63 +67,69 @@ class Trainable(dataset.Network):
             A memory map of the model's dtype is read where it lies. X and y may be pandas objects with columns of any real
             numbers, of which missing ones are NaN.
         y : array
-            (rows, outputs), or (rows,) for one output; in [0, 1] for ``bce``. For ``cross_entropy`` integer labels
-            (rows,) or probability rows (rows, outputs), whose sums are weights of theirs.
+            (rows, outputs), or (rows,) for one output; in [0, 1] for ``bce``. For ``cross_entropy`` integer labels (rows,), or
+            probability rows (rows, outputs); a row of a sum s other than 1 counts s times.
         epochs : int
-            Where the fit ends: how many, less `initial_epoch`.
+            The number of epochs, those before `initial_epoch` included.
         batch_size : int or None
-            Rows in a step; the last one of an epoch may have fewer. None: all rows.
+            Rows in a step; an epoch's last step may have fewer. None: all rows.
         lr : float, Schedule or None
-            Shorthand for ``optimizer=SGD(lr)``; not together with `optimizer`. Schedules: `fastmlp.schedules`.
-        optimizer : Optimizer, LBFGS or None
-            None: ``SGD(0.01)``. Momentum and Adam's means carry over from call to call while the kind of optimiser stays. Of
-            `LBFGS` an epoch is an iteration.
+            The learning rate, if `optimizer` is a name or None; any other optimiser has one already. None: the optimiser's
+            default. Schedules are in `fastmlp.schedules`.
+        optimizer : str, Optimizer, LBFGS or None
+            A name of `fastmlp.optimizers.NAMED`, such as ``adam``, is that optimiser with its defaults. None: ``sgd``.
+            Momentum and Adam's means carry over from call to call while the kind of optimiser stays. With `LBFGS` an epoch is
+            an iteration.
         shuffle : bool
             Visit the rows in a new random order each epoch; of no effect if a batch holds all rows.
         rng : int, numpy.random.Generator or None
-            Draws the orders, and what dropout leaves out.
-        verbose : int or "bar"
-            Print the loss, and what validation and metrics say, every `verbose` epochs; 0 for never. ``bar``: tqdm's bar.
+            Draws the orders, and the units that dropout leaves out.
+        verbose : bool, int or "bar"
+            Print the loss, the validation's loss and the metrics every `verbose` epochs; True is 1, and 0 and False are never.
+            ``bar``: a progress bar, by tqdm.
         callbacks : callback or list of these
-            Functions ``f(model, logs)`` to call after each epoch, or objects like `fastmlp.Callback`, `fastmlp.EarlyStopping`.
+            Functions ``f(model, logs)``, called after each epoch, or objects such as `fastmlp.EarlyStopping`: see `Callback`.
         validation_split : float
-            Keep the last such fraction of the rows, in [0, 1), to validate with.
+            The fraction of the rows, in [0, 1), that are kept to validate with: the last ones.
         validation_data : (X, y) or (X, y, sample_weight)
             Rows whose loss and metrics are reported after each epoch.
         class_weight : dict, "balanced" or None
-            Weights of labels, 1 for those left out; times `sample_weight`. ``balanced``: rows / (classes * rows of the class),
-            as scikit-learn has it. For integer labels of ``cross_entropy``, and 0 and 1 of one output with ``bce``.
+            Weights of labels, which multiply `sample_weight`; labels that are left out have 1. ``balanced``: rows / (classes *
+            rows of the class), as in scikit-learn. For integer labels and one-hot rows of ``cross_entropy``, and for 0 and 1 of
+            one output with ``bce``.
         sample_weight : (rows,) array or None
-            At least 0, with a positive sum. A step's loss is sum(w * loss of row) / sum(w) over its rows, and 0 if sum(w) is.
-        metrics : name, function or list of these
-            Names of `fastmlp.metrics.METRICS` (weighted with `sample_weight`), or functions ``f(y_true, y_pred)``, y_true as it
-            came. Computed after each epoch over all rows, of training and of validation: two more forward passes an epoch.
+            At least 0, with a positive sum. A step's loss is sum(w * loss of row) / sum(w) over its rows; 0 if all w are.
+        metrics : str, function or list of these
+            Names of `fastmlp.metrics.METRICS` (weighted with `sample_weight`), or functions ``f(y_true, y_pred)``, which get
+            the targets as they came. They are computed after each epoch from all rows of training and of validation: two more
+            forward passes an epoch.
         label_smoothing : float
             In [0, 1): train on (1 - e) * y + e / k with k outputs of ``cross_entropy``, k = 2 for ``bce`` (Szegedy et al.,
             2016). The validation's loss is that of y itself.
         nonfinite : {"ignore", "raise", "stop"}
-            What to do about a loss or a weight that is not finite when an epoch ends: go on, raise `DivergenceError`, or end
-            the fit. The last two put the last finite epoch's weights and moments back, and the history ends with it. The first
-            keeps NumPy's numbers, and one `RuntimeWarning` a fit names the epoch. (A fit of a single call looks only at its
-            losses, and only if the last one is not finite.)
+            What to do if a loss or a weight is not finite when an epoch ends: go on, raise `DivergenceError`, or end the fit.
+            ``raise`` and ``stop`` put the weights and moments of the last finite epoch back, with which the history ends.
+            ``ignore`` leaves the numbers as NumPy would compute them, and one `RuntimeWarning` a fit names the epoch. (A fit
+            that is a single call, as in the notes, warns only if its last loss is not finite.)
         initial_epoch : int
-            The first epoch's number, as in Keras: how many an earlier fit has done, to go on with its schedule. `epochs` then
-            counts both fits', and `ReduceOnPlateau` starts from what the model's last fit with an equal one has left.
+            The first epoch's number, as in Keras: the number of epochs that earlier fits have done, to go on with their
+            schedule. `ReduceOnPlateau` goes on from what it has seen in the model's last fit, if that had an equal one.
 
         Returns
         -------
         History
-            ``epoch`` and ``loss``, an entry an epoch: the mean over the rows of the loss before each row's update. And where
-            they apply ``lr``, ``val_loss``, metrics by name, and with ``val_`` before it.
+            ``epoch`` and ``loss``, with an entry for each epoch; the loss is the mean over the rows, each before its update.
+            Where they apply also ``lr`` (of the epoch's last step), ``val_loss``, and each metric by its name and by ``val_``
+            with its name.
 
         Raises
         ------
         ValueError, TypeError
             If an argument is out of range or of the wrong kind; the model, `rng` and the callbacks are then as they were.
         DivergenceError
-            See `nonfinite`.
+            If ``nonfinite="raise"`` and a loss or a weight is not finite.
         ImportError
-            If ``verbose="bar"`` finds no tqdm.
+            If ``verbose="bar"`` finds no tqdm, or `LBFGS` no SciPy.
 
         Notes
         -----
@@ -117,12 +137,12 @@ class Trainable(dataset.Network):
         used and trained on. An exception in a callback, a metric or a schedule ends the fit, and leaves the model as the last
         epoch did. Built-in metrics are tried on a row before the first epoch; functions are called after epochs only.
 
-        If ten epochs or more have not lowered a regression's loss because of its targets' size, a `UserWarning` says so.
+        If ten epochs or more have not lowered a regression's loss because its targets are large, a `UserWarning` says so.
 
         An X of another dtype or layout is converted: as a whole up to 256 MB of the model's dtype, or if `batch_size` is None;
-        else by pieces of 64 MB (or a batch), so that more than memory holds can be trained on. The orders are then other ones,
-        drawn by NumPy. Validation, metrics, callbacks, `nonfinite` and `ReduceOnPlateau` make a fit call Python once an epoch;
-        without them all epochs are one call.
+        else by pieces of 64 MB (or a batch), so that data larger than the memory can be trained on; NumPy then draws the orders
+        of the rows, which are different ones. Validation, metrics, callbacks, `nonfinite` and `ReduceOnPlateau` make a fit call
+        Python once an epoch; without them all epochs are one call.
 
         Examples
         --------
@@ -146,13 +166,11 @@ class Trainable(dataset.Network):
         >>> [*first["lr"], *rest["lr"]] == lr.rates(0, 20, steps=1, epochs=20).tolist()
         True
         """
-        quasi_newton = optimizer if isinstance(optimizer, LBFGS) else None
-        chosen = choose(lr, optimizer if quasi_newton is None else None, epochs=True)
-        if quasi_newton and lr is not None:
-            raise ValueError(f"lr={lr!r} must not be given together with optimizer={optimizer!r}, which has none")
-        # One test for all that a plain fit has not: of the smallest net's, 7 us in all, it takes 0.3.
+        asked = choose(lr, optimizer, by="fit")
+        quasi_newton, chosen = (asked, DEFAULT) if isinstance(asked, LBFGS) else (None, asked)
+        # One test tells the plain fits, of which the smallest net's takes 7 us: 0.3 us.
         if (
-            callbacks is sample_weight is class_weight is validation_data is metrics is quasi_newton is None
+            callbacks is sample_weight is class_weight is validation_data is metrics is quasi_newton is None  # type: ignore[comparison-overlap]
             and validation_split == label_smoothing == initial_epoch == 0
             and nonfinite == "ignore"
             and type(verbose) is not str
@@ -161,7 +179,7 @@ class Trainable(dataset.Network):
         ):
             X, y, code = self._data(X, y)
             job = self._job(X, y, code, chosen, batch_size, shuffle)
-            losses, verbose = np.zeros(validation.count("epochs", epochs)), validation.count("verbose", verbose, 0)
+            losses, verbose = np.zeros(validation.count("epochs", epochs)), validation.verbose(verbose)
             if job.shuffle or rng is not None or any(self.dropout):
                 job.seed = job.dropout = validation.seed(rng)
             return self._plain(job, losses, verbose)
@@ -216,7 +234,7 @@ class Trainable(dataset.Network):
         return course.run(train)
 
     def _job(self, X: np.ndarray, y: np.ndarray, code: int, optimizer: Optimizer, batch_size: Any, shuffle: Any) -> Job:
-        """Without a seed: a generator moves on when all else has been checked."""
+        """The job, without a seed: a generator moves on when everything else has been checked."""
         samples = len(X)
         batch = samples if batch_size is None else min(validation.count("batch_size", batch_size), samples)
         shuffle = validation.flag("shuffle", shuffle) and batch < samples
@@ -244,39 +262,41 @@ class Trainable(dataset.Network):
         return History(epoch=range(epochs), loss=losses)
 
     def _done(self, most: int) -> int:
-        """Epochs that the training which was interrupted had done; the last look at it is some tenths of a second old."""
+        """How many epochs an interrupted training had done; its last look is some tenths of a second old."""
         return min(self._engine.epochs_done, most)
 
     def fit_batches(
         self,
-        batches: Iterable[Any] | Callable[[], Iterable[Any]],
+        batches: Batches | Callable[[], Batches],
         epochs: int = 1,
         steps_per_epoch: int | None = None,
         lr: float | Schedule | None = None,
-        optimizer: Optimizer | None = None,
-        rng: Any = None,
-        verbose: Any = 0,
+        optimizer: SteppingOptimizer = None,
+        rng: Rng = None,
+        verbose: Verbose = 0,
         *,
-        callbacks: Any = None,
-        validation_data: Any = None,
-        metrics: Any = None,
-        nonfinite: str = "ignore",
+        callbacks: Callbacks = None,
+        validation_data: Labelled | None = None,
+        metrics: Metrics = None,
+        nonfinite: Nonfinite = "ignore",
         initial_epoch: int = 0,
     ) -> History:
-        """Train on batches as they come, a step each: for data that is made on the way, or is nowhere as a whole.
+        """Train on batches as they come, with a step for each: for data that is made on the way, or is larger than the memory.
 
         Parameters
         ----------
-        batches : iterable, or function that returns one
-            Of (X, y) or (X, y, sample_weight), each as for `fit`; of any numbers of rows. The function is called for each
-            epoch, and an iterable is gone through again; an iterator, which can be gone through once, goes on from epoch to
-            epoch.
+        batches : iterable, map-style dataset, or function that returns either
+            Batches (X, y) or (X, y, sample_weight), each as for `fit`, of any numbers of rows. An iterable is iterated anew in
+            each epoch; an iterator, which cannot be, goes on from epoch to epoch. A map-style dataset, such as a ``PyDataset``
+            of Keras, is asked for ``batches[0]``, ``batches[1]`` and so on, up to ``len(batches)`` or an IndexError; its other
+            methods are not called. A function is called at the beginning of each epoch.
         epochs : int
+            The number of epochs, those before `initial_epoch` included.
         steps_per_epoch : int or None
-            Batches in an epoch; None: as many as there are. An iterator for several epochs needs it, and so does a schedule,
-            unless ``len(batches)`` tells.
+            Batches in an epoch; None: all. An iterator for several epochs needs it; so does a schedule, unless ``len(batches)``
+            is known.
         lr, optimizer, rng, verbose, callbacks, validation_data, nonfinite, initial_epoch
-            As for `fit`.
+            As for `fit`; without `LBFGS`, which needs all rows at once.
         metrics
             As for `fit`, of `validation_data` only.
 
@@ -288,8 +308,8 @@ class Trainable(dataset.Network):
         Raises
         ------
         ValueError, TypeError
-            If an argument is out of range or of the wrong kind; the model is then as it was. Or if a batch is, or there are too
-            few: the model is then as the batch before left it.
+            If an argument is out of range or of the wrong kind; the model is then as it was. If a batch is, or if batches are
+            missing; the model is then as the batch before left it.
         DivergenceError, ImportError
             As for `fit`.
 
@@ -307,10 +327,10 @@ class Trainable(dataset.Network):
         True
         """
         epochs, initial = validation.count("epochs", epochs), validation.count("initial_epoch", initial_epoch, 0)
-        chosen = choose(lr, optimizer, epochs=True)
+        chosen = choose(lr, optimizer, by="epochs")
         schedule = chosen.lr if isinstance(chosen.lr, Schedule) else None
         once = isinstance(batches, Iterator)
-        if not callable(batches) and not isinstance(batches, Iterable):
+        if not callable(batches) and not _iterable(batches):
             raise TypeError(f"batches must be an iterable or a function that returns one, got {batches!r}")
         if steps_per_epoch is not None:
             validation.count("steps_per_epoch", steps_per_epoch)
@@ -334,9 +354,9 @@ class Trainable(dataset.Network):
             rows = total = 0
             count, mean = 0, np.zeros(1)
             given = batches() if callable(batches) else batches
-            if not isinstance(given, Iterable):
+            if not _iterable(given):
                 raise TypeError(f"batches must return an iterable, got {given!r}")
-            for batch in islice(given, steps_per_epoch):
+            for batch in islice(_each(given), steps_per_epoch):
                 job = self._batch(batch, count, chosen)
                 if dropout is None:  # a generator moves on when there is a good batch
                     dropout = validation.seed(rng) if rng is not None or any(self.dropout) else 0
@@ -359,3 +379,14 @@ class Trainable(dataset.Network):
         except (TypeError, ValueError) as error:
             raise type(error)(f"batches: number {index} is refused: {error}") from None
         return Job(data.X, data.y, data.code, optimizer, len(data.X), weighted=data.weighted)
+
+
+def _iterable(value: Any) -> bool:
+    return isinstance(value, Iterable) or hasattr(value, "__getitem__")
+
+
+def _each(batches: Any) -> Iterator[Any]:
+    """All of an iterable; or of a map-style dataset, by their numbers, which end at its length or with an IndexError."""
+    if isinstance(batches, Iterable) or not hasattr(batches, "__len__"):
+        return iter(batches)
+    return map(batches.__getitem__, range(len(batches)))

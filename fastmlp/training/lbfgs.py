@@ -1,64 +1,12 @@
 """L-BFGS over the full batch: SciPy's, on the kernels' gradients."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fastmlp.engine.engine import Engine
-from fastmlp.validation import count, real
-
-
-@dataclass(frozen=True)
-class LBFGS:
-    """Limited-memory BFGS (Liu and Nocedal, 1989), by ``scipy.optimize.minimize``'s L-BFGS-B.
-
-    For small data: each of `Model.fit`'s ``epochs`` is an iteration of the full batch, and it may stop before them; there is no
-    learning rate. It works on a float64 vector whatever the model's dtype, and needs ``pip install "fastmlp[lbfgs]"``.
-
-    Parameters
-    ----------
-    history : int
-        Steps that it remembers, at least 1.
-    tol : float
-        At least 0. It stops where no entry of the gradient is larger than this,
-    ftol : float
-        or where an iteration lowers the loss by no more than this share of the larger of the loss before it and 1; at least 0.
-    max_evaluations : int
-        Of the loss and its gradient, each over all rows; usually little more than one an iteration.
-    l2 : float
-        Penalty, at least 0: ``l2 / 2 * sum(w**2)`` over the weights, not the biases, is added to the loss. There is no ``l1``,
-        which has no gradient where it matters most: see `Adam`.
-
-    Raises
-    ------
-    ValueError
-        If a setting is out of its range.
-    TypeError
-        If a setting is not a number.
-
-    Examples
-    --------
-    >>> import fastmlp
-    >>> model = fastmlp.Model([2, 4, 1], "tanh", rng=0)
-    >>> X, y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
-    >>> history = model.fit(X, y, epochs=200, optimizer=fastmlp.LBFGS())
-    >>> history["loss"][-1] < 1e-4
-    True
-    """
-
-    history: int = 10
-    tol: float = 1e-5
-    ftol: float = 2.2e-9
-    max_evaluations: int = 15000
-    l2: float = 0.0
-
-    def __post_init__(self) -> None:
-        count("history", self.history)
-        count("max_evaluations", self.max_evaluations)
-        for name in ("tol", "ftol", "l2"):
-            real(name, getattr(self, name), least=0.0)
+from fastmlp.optimizers import LBFGS
 
 
 def check(batch_size: int, rows: int, dropout: bool) -> None:
