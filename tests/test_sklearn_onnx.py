@@ -16,7 +16,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 from sklearn.pipeline import make_pipeline  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
 
-from fastmlp import MLPClassifier, MLPRegressor  # noqa: E402
+from fastmlp import CustomLoss, MLPClassifier, MLPRegressor  # noqa: E402
 from fastmlp.onnx import register  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -55,6 +55,12 @@ def test_what_it_computes(activation: Any) -> None:
         assert ours.activation is activation
 
 
+def test_another_loss_makes_no_difference() -> None:
+    y = LABELS["regression"]
+    regressor = MLPRegressor("huber", 5, solver="lion", max_iter=5, random_state=0).fit(X, y)
+    np.testing.assert_allclose(_converted(regressor)[0].ravel(), regressor.predict(X), rtol=1e-4, atol=1e-6)
+
+
 def test_in_a_pipeline_with_dictionaries() -> None:
     y = LABELS["multiclass"]
     pipeline = make_pipeline(StandardScaler(), MLPClassifier(5, max_iter=5, random_state=0)).fit(X, y)
@@ -63,12 +69,16 @@ def test_in_a_pipeline_with_dictionaries() -> None:
     assert probabilities[0] == pytest.approx(dict(enumerate(pipeline.predict_proba(X)[0])), abs=1e-6)
 
 
+_SQUARES = CustomLoss("squares", lambda p, y: (p - y) * (p - y), lambda p, y: 2 * (p - y), output="tanh")
+
+
 @pytest.mark.parametrize(
     ("estimator", "message"),
     [
         (MLPClassifier(5, "gelu"), "activation must be one of identity, logistic, tanh, relu"),
         (MLPClassifier((5, 4), ["relu", "tanh"]), "activation must be one of"),
         (MLPRegressor("poisson", 5), "loss='poisson' has no converter"),
+        (MLPRegressor(_SQUARES, 5), "loss=CustomLoss.* has no converter"),
     ],
 )
 def test_what_it_cannot_compute(estimator: Any, message: str) -> None:

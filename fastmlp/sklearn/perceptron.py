@@ -153,7 +153,7 @@ class Perceptron(Arguments):
         incremental: bool,
         held_out: tuple[Any, np.ndarray] | None,
     ) -> None:
-        if not hasattr(self, "loss_curve_"):  # what there is comes from lbfgs
+        if not hasattr(self, "loss_curve_"):  # the parameters come from lbfgs
             self._start_curves()
         if not self.early_stopping and self.best_loss_ is None:  # or from a fit that stopped early
             self.best_loss_ = np.inf
@@ -232,7 +232,7 @@ class Perceptron(Arguments):
             self._call("on_train_end", logs)
 
     def _start(self, incremental: bool, names: list[str]) -> None:
-        """Set up the model and the optimiser; those that there are go on in `partial_fit`, with the settings of now.
+        """Set up the model and the optimiser; in `partial_fit` those from before go on, with the settings of now.
 
         `names` are those of the epochs' logs.
         """

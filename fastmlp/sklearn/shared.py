@@ -47,12 +47,12 @@ activation : str, CustomActivation or list of these, default="relu"
     softmax.
 solver : str or Optimizer, default="adam"
     ``lbfgs``, ``sgd`` or ``adam``: scikit-learn's. ``adamw``, ``rmsprop``, ``adagrad``, ``adamax``, ``nadam``, ``lion``: the
-    optimiser of that name in `fastmlp`, where its formula stands, with its own settings but for `learning_rate_init`
-    and, where it has all three, `beta_1`, `beta_2` and `epsilon`. Or an optimiser, such as ``fastmlp.Lion(1e-4)``, all of whose
-    settings are its own.
+    optimiser of that name in `fastmlp` (its formula is there) with `learning_rate_init`, and with `beta_1`, `beta_2` and
+    `epsilon` if it has all three; its other settings are its defaults. Or an optimiser with its settings, such as
+    ``fastmlp.Lion(1e-4)``. Each goes down scikit-learn's loss, penalty included.
 alpha : float, default=0.0001
-    L2 penalty ``alpha / 2 * sum(w**2)`` on the weights, divided by the batch's rows or the sum of their weights. A `solver`
-    with ``l1`` or ``l2`` above 0 has these in its place, not divided.
+    L2 penalty ``alpha / 2 * sum(w**2)`` on the weights, divided by the batch's rows or the sum of their weights. An optimiser
+    with ``l1`` or ``l2`` above 0 has these in the place of `alpha`, not divided.
 batch_size : int or "auto", default="auto"
     Rows in a step; ``auto``: ``min(200, n_samples)``.
 learning_rate : {"constant", "invscaling", "adaptive"} or Schedule, default="constant"
@@ -87,9 +87,9 @@ early_stopping : bool, default=False
 validation_fraction : float, default=0.1
     In (0, 1).
 beta_1, beta_2 : float, default=0.9, 0.999
-    Of ``adam`` and the solvers named that have `epsilon` too.
+    Of ``adam``, ``adamw``, ``adamax`` and ``nadam``: the decay of the running means of the gradient and of its square.
 epsilon : float, default=1e-08
-    Of these; for ``adam`` added before the bias correction.
+    Of these four; for ``adam`` added before the bias correction.
 n_iter_no_change : int or inf, default=10
     Epochs without an improvement of `tol` after which training stops.
 max_fun : int, default=15000
@@ -121,7 +121,7 @@ t_ : int
     Rows trained on so far.
 n_iter_, n_layers_, n_outputs_, n_features_in_ : int
 feature_names_in_ : array of str
-    Of X that has such names.
+    X's column names, if it has any and they are strings.
 """,
 }
 
