@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -279,7 +280,8 @@ def _mean(values: np.ndarray, sample_weight: ArrayLike | None) -> np.ndarray:
     return np.average(values, axis=0, weights=validation.weights("sample_weight", sample_weight, len(values)))
 
 
-class Metric(NamedTuple):
+@dataclass(frozen=True)
+class Metric:
     """What a name stands for.
 
     Attributes

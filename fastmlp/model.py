@@ -1,7 +1,5 @@
 """Model: a multilayer perceptron, as users see it. It validates; its `Engine` owns the buffers and calls the kernels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -115,7 +113,7 @@ class Model(Trainable):
         loss: LossName | CustomLoss = "mse",
         dtype: DType | None = None,
         dropout: float | Sequence[float] = 0.0,
-    ) -> Model:
+    ) -> "Model":
         """A model that starts from copies of the arrays given.
 
         Parameters

@@ -22,8 +22,6 @@ EXCEPTIONS = {
     "EarlyStopping.on_epoch_end": "see Callback",
     "EarlyStopping.on_train_end": "see Callback",
     "Gradients": "`Model.backward` shows them",
-    "Model.apply_gradient": "as `fit` would make it",
-    "Model.step": "`fit` for one epoch of one batch",
     "schedules.Course": "a fit calls it: `ReduceOnPlateau` shows what comes of it",
     "schedules.Course.observe": "see Course",
     "schedules.Course.scale": "see Course",
