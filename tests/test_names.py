@@ -11,7 +11,7 @@ import pytest
 
 import fastmlp
 from fastmlp import LBFGS, SGD, Adam, Model, metrics, schedules, types
-from fastmlp.activations import ACTIVATIONS
+from fastmlp.activations import ACTIVATIONS, ALIASES
 from fastmlp.initialisation import INITS
 from fastmlp.losses import LOSSES
 from fastmlp.optimizer import Optimizer
@@ -105,7 +105,7 @@ def test_what_choose_refuses(lr: Any, optimizer: Any, by: Any, error: Any, messa
 @pytest.mark.parametrize(
     ("literal", "registry"),
     [
-        (types.ActivationName, ACTIVATIONS),
+        (types.ActivationName, [*ACTIVATIONS, *ALIASES]),
         (types.LossName, LOSSES),
         (types.OptimizerName, NAMED),
         (types.MetricName, metrics.METRICS),
