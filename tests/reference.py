@@ -395,10 +395,14 @@ class Problem(NamedTuple):
 def problem(
     sizes: Sequence[int], activations: Sequence[str], loss: str, rows: int, seed: int = 0, dtype: str = "float64"
 ) -> Problem:
-    """Weights of variance 1/inputs keep every z of the order of one, whatever the widths: no unit is saturated."""
+    """Weights of variance 1/inputs keep every z of the order of one, whatever the widths: no unit is saturated.
+
+    Before exp, whose slope grows with its value, they are a quarter of that.
+    """
     rng = np.random.default_rng(seed)
     pairs = list(pairwise(sizes))
-    weights = [(rng.standard_normal((i, o)) / math.sqrt(i)).astype(dtype) for i, o in pairs]
+    sds = [(0.25 if name == "exp" else 1.0) / math.sqrt(i) for (i, _), name in zip(pairs, activations, strict=True)]
+    weights = [(sd * rng.standard_normal(pair)).astype(dtype) for pair, sd in zip(pairs, sds, strict=True)]
     biases = [(0.3 * rng.standard_normal((1, o))).astype(dtype) for _, o in pairs]
     X = rng.standard_normal((rows, sizes[0])).astype(dtype)
     if loss == "cross_entropy":

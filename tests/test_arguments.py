@@ -15,6 +15,7 @@ import pytest
 
 import fastmlp
 from fastmlp import Adam, CustomActivation, CustomLoss, History, Model, metrics, schedules
+from fastmlp.kernels.layer.update import RULES
 
 pytestmark = pytest.mark.small
 
@@ -267,7 +268,7 @@ METRIC = {
 PLATEAU = {"patience": whole("patience"), "mode": MODE, "monitor": TEXT, "min_delta": number("min_delta", -1)}
 
 
-OPTIMIZERS = (fastmlp.SGD, Adam, fastmlp.AdamW, fastmlp.RMSprop, fastmlp.Adagrad, fastmlp.Adamax, fastmlp.Nadam, fastmlp.Lion)
+OPTIMIZERS = [getattr(fastmlp, name) for name in RULES]
 
 
 def optimizer(kind: Any) -> Function:
