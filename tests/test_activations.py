@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import reference
-from reference import ACTIVATIONS, HIDDEN, SELU
+from reference import ACTIVATIONS, SELU, SEPARATE
 
 from fastmlp import CustomActivation, Model
 
@@ -20,7 +20,7 @@ Z = np.concatenate(
     ]
 )
 
-AT = {name: np.clip(Z, -80, 80) if name == "exp" else Z for name in HIDDEN}  # beyond, float32 ends
+AT = {name: np.clip(Z, -80, 80) if name == "exp" else Z for name in SEPARATE}  # beyond, float32 ends
 
 
 def alone(name, columns, dtype):
@@ -30,7 +30,7 @@ def alone(name, columns, dtype):
 
 @pytest.mark.parametrize("dtype", CLOSE)
 @pytest.mark.parametrize("columns", [1, 17])
-@pytest.mark.parametrize("name", HIDDEN)
+@pytest.mark.parametrize("name", SEPARATE)
 def test_value_and_derivative(name, columns, dtype):
     z = np.resize(AT[name], (len(Z) // columns + 1, columns)).astype(dtype)
     f, derivative = ACTIVATIONS[name]
@@ -43,7 +43,7 @@ def test_value_and_derivative(name, columns, dtype):
 
 
 @pytest.mark.small
-@pytest.mark.parametrize("name", HIDDEN)
+@pytest.mark.parametrize("name", SEPARATE)
 def test_a_few_values(name):
     z = np.clip([[-3.0, -0.0, 0.5], [0.0, 1e3, -1e3]], -1e3, 80 if name == "exp" else 1e3)
     model = alone(name, 3, "float64")
