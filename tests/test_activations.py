@@ -5,7 +5,7 @@ import pytest
 import reference
 from reference import ACTIVATIONS, SELU, SEPARATE
 
-from fastmlp import CustomActivation, Model
+from fastmlp import CustomActivation, CustomLoss, Model
 
 # Entry by entry, relative to the entry itself or, in far tails, to one: there a network's next sum uses no more figures.
 # A rounding of float32 is 6e-8. Values may gather six. Derivatives are made from outputs: 1 - a² loses figures as a
@@ -113,6 +113,8 @@ def test_other_names(alias, name):
     model = Model([2, 3, 1], activations=[alias, alias], rng=0)
     assert model.activations == (name, name)
     np.testing.assert_array_equal(model.params, Model([2, 3, 1], activations=[name, name], rng=0).params)
+    loss = CustomLoss("own", lambda p, y: p - y, lambda p, y: 1.0, output=alias)
+    assert Model([2, 3, 1], loss=loss).activations == ("relu", name)
     with pytest.raises(ValueError, match=f"built-in activation, got '{alias}'"):
         CustomActivation(alias, abs, abs)
 
