@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.activations import ACTIVATIONS, CustomActivation, check_custom
+from fastmlp.activations import ACTIVATIONS, ALIASES, CustomActivation, check_custom
 from fastmlp.kernels.layer.custom import compile_loss
 from fastmlp.kernels.layer.loss import LOSSES, Loss
 
@@ -58,7 +58,7 @@ class CustomLoss:
 
     def __post_init__(self) -> None:
         check_custom(self, "loss", LOSSES)
-        if not isinstance(self.output, CustomActivation) and self.output not in list(ACTIVATIONS):
+        if not isinstance(self.output, CustomActivation) and self.output not in [*ACTIVATIONS, *ALIASES]:
             raise ValueError(f"output must be one of {', '.join(ACTIVATIONS)}; got {self.output!r}")
 
     def code(self, dtype: np.dtype) -> int:

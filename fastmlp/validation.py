@@ -310,7 +310,7 @@ def activations(value: Any, layers: int, loss: str, output: str | CustomActivati
     """An activation for each layer, the last one fit for the loss; it is `output` if only the hidden layers' was given."""
     if isinstance(value, str | CustomActivation):
         hidden = _activation(value, [name for name in ACTIVATIONS if name != "softmax"])
-        names = (hidden,) * (layers - 1) + (output,)
+        names = (hidden,) * (layers - 1) + (_activation(output, ACTIVATIONS),)
     elif isinstance(value, Sequence):
         names = tuple(_activation(name, ACTIVATIONS) for name in value)
     else:

@@ -229,7 +229,7 @@ class Net:
         rows = max(min(rows, 10_000_000 // parameters), 1)
         loss = _pick(rng, list(reference.LOSSES))
         hidden = [_pick(rng, reference.HIDDEN) for _ in range(depth - 1)]
-        output = reference.OUTPUT.get(loss) or _pick(rng, list(ACTIVATIONS))
+        output = reference.OUTPUT.get(loss) or _pick(rng, [*reference.HIDDEN, "softmax"])
         self.problem = p = reference.problem(sizes, [*hidden, output], loss, rows, seed, dtype)
         self.X, self.y, self.sizes, self.dtype = p.X, p.y, sizes, np.dtype(dtype)
         if loss == "cross_entropy" and rng.random() < 0.3:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import reference
-from reference import ACTIVATIONS, HIDDEN, SELU
+from reference import ACTIVATIONS, SELU, SEPARATE
 
-from fastmlp import CustomActivation, Model
+from fastmlp import CustomActivation, CustomLoss, Model
 
 # Entry by entry, relative to the entry itself or, in far tails, to one: there a network's next sum uses no more figures.
 # A rounding of float32 is 6e-8. Values may gather six. Derivatives are made from outputs: 1 - a² loses figures as a
@@ -20,7 +20,7 @@ Z = np.concatenate(
     ]
 )
 
-AT = {name: np.clip(Z, -80, 80) if name == "exp" else Z for name in HIDDEN}  # beyond, float32 ends
+AT = {name: np.clip(Z, -80, 80) if name == "exp" else Z for name in SEPARATE}  # beyond, float32 ends
 
 
 def alone(name, columns, dtype):
@@ -30,7 +30,7 @@ def alone(name, columns, dtype):
 
 @pytest.mark.parametrize("dtype", CLOSE)
 @pytest.mark.parametrize("columns", [1, 17])
-@pytest.mark.parametrize("name", HIDDEN)
+@pytest.mark.parametrize("name", SEPARATE)
 def test_value_and_derivative(name, columns, dtype):
     z = np.resize(AT[name], (len(Z) // columns + 1, columns)).astype(dtype)
     f, derivative = ACTIVATIONS[name]
@@ -43,7 +43,7 @@ def test_value_and_derivative(name, columns, dtype):
 
 
 @pytest.mark.small
-@pytest.mark.parametrize("name", HIDDEN)
+@pytest.mark.parametrize("name", SEPARATE)
 def test_a_few_values(name):
     z = np.clip([[-3.0, -0.0, 0.5], [0.0, 1e3, -1e3]], -1e3, 80 if name == "exp" else 1e3)
     model = alone(name, 3, "float64")
@@ -113,6 +113,8 @@ def test_other_names(alias, name):
     model = Model([2, 3, 1], activations=[alias, alias], rng=0)
     assert model.activations == (name, name)
     np.testing.assert_array_equal(model.params, Model([2, 3, 1], activations=[name, name], rng=0).params)
+    loss = CustomLoss("own", lambda p, y: p - y, lambda p, y: 1.0, output=alias)
+    assert Model([2, 3, 1], loss=loss).activations == ("relu", name)
     with pytest.raises(ValueError, match=f"built-in activation, got '{alias}'"):
         CustomActivation(alias, abs, abs)
 

@@ -110,7 +110,8 @@ def test_a_tiny_fit_equals_the_oracle(optimizer, batch_size):
 @pytest.mark.parametrize(("hidden", "output", "loss"), reference.combinations())
 def test_fit_of_each_network_equals_the_oracle(hidden, output, loss, sizes, rows, batch_size, dtype):
     p = reference.problem(sizes, [hidden, output], loss, rows, dtype=dtype)
-    agrees(p, SGD(0.05, momentum=0.9), epochs=2, batch_size=batch_size, bound=BOUND[dtype])
+    rate = 0.005 if output == "exp" else 0.05  # exp's slope grows with its value
+    agrees(p, SGD(rate, momentum=0.9), epochs=2, batch_size=batch_size, bound=BOUND[dtype])
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
