@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import unique_labels
 
 from fastmlp import onnx, validation
 from fastmlp.sklearn.coefficients import Coefficients, validate_data
-from fastmlp.sklearn.objectives import output
+from fastmlp.sklearn.objectives import output_of
 
 CURVES = {"loss_curve_", "validation_loss_curve_", "validation_scores_"}  # which grow in place
 
@@ -56,7 +56,7 @@ class Arguments(Coefficients):
             raise ValueError(
                 f"hidden_layer_sizes must be {was[1:-1]}, those of coefs_, to go on from the fit before, got {layers[1:-1]}"
             )
-        if not is_classifier(self) and output(self.loss) != self.out_activation_:
+        if not is_classifier(self) and output_of(self.loss) != self.out_activation_:
             raise ValueError(f"loss must be that of the fit before, to go on from it, got {self.loss!r}")
 
     def _held_out(self, X: Any, y: Any) -> tuple[Any, np.ndarray] | None:

@@ -12,7 +12,7 @@ from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptr
 from fastmlp import onnx, validation
 from fastmlp.model import Model
 from fastmlp.optimizer import Optimizer
-from fastmlp.sklearn.objectives import Objective, objective, output
+from fastmlp.sklearn.objectives import Objective, objective, output_of
 from fastmlp.sklearn.solvers import SOLVERS
 from fastmlp.training.dataset import PIECE, WHOLE
 
@@ -91,7 +91,7 @@ class Coefficients(BaseMultilayerPerceptron):
         self.n_outputs_ = y.shape[1]
         self.n_layers_ = len(layer_units)
         if not is_classifier(self):
-            self.out_activation_ = output(self.loss)
+            self.out_activation_ = output_of(self.loss)
         else:
             self.out_activation_ = "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
         names = self._activations(len(layer_units) - 2)

@@ -123,7 +123,7 @@ class Objective:
         return optimizer
 
 
-def output(loss: str | CustomLoss) -> str | CustomActivation:
+def output_of(loss: str | CustomLoss) -> str | CustomActivation:
     """A regressor's `out_activation_`."""
     if isinstance(loss, CustomLoss):
         return loss.output

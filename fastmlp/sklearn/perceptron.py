@@ -199,37 +199,43 @@ class Perceptron(Arguments):
                 self._optimizer.iteration_ends(self.t_ + samples)
                 if self._rates is not None:
                     self._rates.observe(logs)
-                stopping = False
-                if self._no_improvement_count > self.n_iter_no_change:
-                    what = "Validation score" if self.early_stopping else "Training loss"
-                    message = (
-                        f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} consecutive epochs."
-                    )
-                    stopping = self._optimizer.trigger_stopping(message, self.verbose)
-                    if not stopping:
-                        self._no_improvement_count = 0
+                stopping = self._stops()
                 self.t_ += samples  # the last of the epoch's notes: by it an error tells whether all are there
                 if self._call("on_epoch_end", logs) or stopping:
                     break
-                if self.n_iter_ == self.max_iter and not incremental and self._rates is None:  # a schedule means to come there
-                    warnings.warn(
-                        f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the optimization hasn't"
-                        " converged yet.",
-                        ConvergenceWarning,
-                        stacklevel=2,
-                    )
+            else:
+                if not incremental and self._rates is None:  # where a schedule ends, it means to
+                    self._warn_of_iterations()
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=2)
         if best is not None:
             model.params[...] = best
-            if self.validation_scores_ and self.best_validation_score_ == -np.inf:
-                warnings.warn(
-                    "No epoch had finite predictions for the validation data; the parameters are those from before.",
-                    ConvergenceWarning,
-                    stacklevel=2,
-                )
+            self._warn_of_scores()
         if logs:
             self._call("on_train_end", logs)
+
+    def _warn_of_iterations(self) -> None:
+        message = f"Maximum iterations ({self.max_iter}) reached and the optimization hasn't converged yet."
+        warnings.warn(f"Stochastic Optimizer: {message}", ConvergenceWarning, stacklevel=3)
+
+    def _warn_of_scores(self) -> None:
+        if self.validation_scores_ and self.best_validation_score_ == -np.inf:
+            warnings.warn(
+                "No epoch had finite predictions for the validation data; the parameters are those from before.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def _stops(self) -> bool:
+        """Whether training ends for lack of improvement."""
+        if self._no_improvement_count <= self.n_iter_no_change:
+            return False
+        what = "Validation score" if self.early_stopping else "Training loss"
+        message = f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} consecutive epochs."
+        stopping = bool(self._optimizer.trigger_stopping(message, self.verbose))
+        if not stopping:
+            self._no_improvement_count = 0
+        return stopping
 
     def _start(self, incremental: bool, names: list[str]) -> None:
         """Set up the model and the optimiser; in `partial_fit` those from before go on, with the settings of now.

@@ -219,9 +219,10 @@ class Estimator(Perceptron):
         It shares its parameters with `coefs_` and `intercepts_`: what either changes, by training or by writing to arrays, the
         other has too. Where arrays in these lists were replaced, it is a new model with copies of what the lists hold now.
 
-        The targets of its methods are numbers: indices into `classes_`, or indicators of several. Its loss is the estimator's
-        without the penalty, up to a factor: twice that of ``squared_error``, and an n-th of that of n outputs of a multilabel
-        classifier or of ``poisson``, for which it predicts the logarithm. Pickles of the estimator hold the parameters once.
+        The targets of its methods are numbers: indices into `classes_`, or indicators of several. Its loss is the estimator's,
+        without the penalty and without clipped probabilities, up to a factor: twice that of ``squared_error``, and an n-th of
+        that of n outputs of a multilabel classifier or of ``poisson``, for which it predicts the logarithm. A pickle of the
+        estimator holds the parameters once.
 
         Raises
         ------
