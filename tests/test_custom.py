@@ -324,6 +324,6 @@ def test_arithmetic_is_a_compiled_loop():
 
 @compiled
 def test_equal_functions_are_compiled_once():
-    started = Model([2, 3, 1], TANH)._engine._space.records[0, 2]
-    assert Model([5, 9, 1], CustomActivation("again", tanh, tanh_slope))._engine._space.records[0, 2] == started
-    assert Model([5, 9, 1], TANH, dtype="float32")._engine._space.records[0, 2] != started
+    started = Model([2, 3, 1], TANH)._engine._space.layers[0].activation
+    assert Model([5, 9, 1], CustomActivation("again", tanh, tanh_slope))._engine._space.layers[0].activation == started
+    assert Model([5, 9, 1], TANH, dtype="float32")._engine._space.layers[0].activation != started

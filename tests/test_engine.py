@@ -291,20 +291,24 @@ def test_a_state_is_copied_out_of_where_it_came_from() -> None:
 # ---- what is decided in one place ------------------------------------------------------------------------------------
 
 
-def test_a_code_that_a_dispatcher_forgot_computes_nan(dtype: Any) -> None:
+def test_a_code_that_no_kernel_has_is_an_error_and_changes_nothing(dtype: Any) -> None:
     X, y = np.ones((5, 4), dtype), np.zeros((5, 3), dtype)
     model = Model([4, 6, 3], dtype=dtype, rng=0)
-    model._engine._space.layers[0].activation = 999
-    assert np.isnan(model.predict(X)).all()
-    model = Model([4, 6, 3], dtype=dtype, rng=0)
-    assert np.isnan(model._engine.loss(X, y, 999))
-    assert np.isnan(model._engine.gradient(X, y, 999, model.params.copy(), X.copy(), True))
+    before, unknown = model.params.copy(), pytest.raises(KeyError if INTERPRETED else RuntimeError, match="999|code")
+    with unknown:
+        model._engine.loss(X, y, 999)
+    with unknown:
+        model._engine.gradient(X, y, 999, model.params.copy(), X.copy(), True)
 
     class Forgotten(SGD):
         code = 999
 
-    model.step(X, y, optimizer=Forgotten())
-    assert np.isnan(model.params).all()
+    with unknown:
+        model.step(X, y, optimizer=Forgotten())
+    np.testing.assert_array_equal(model.params, before)
+    model._engine._space.layers[0].activation = 999
+    with unknown:
+        model.predict(X)
 
 
 def test_labels_that_change_behind_its_back_reach_no_other_memory() -> None:

@@ -21,7 +21,7 @@ BEGIN = """
 import os, signal, sys, threading, time
 import numpy as np
 import fastmlp
-from fastmlp.engine import threads
+from fastmlp.kernels import tuning
 tuning.STEP_WORK = tuning.CALL_WORK = 0
 tuning.THREAD_ROWS = 1
 fastmlp.set_num_threads(3)

@@ -19,7 +19,7 @@ from fastmlp.sklearn.solvers import SOLVERS
 Kind = TypeVar("Kind", bound=type)
 
 Activation = str | CustomActivation
-Solver = Literal["adam", "sgd", "lbfgs", "adamw", "rmsprop", "adagrad", "adamax", "nadam", "lion"] | Optimizer
+Solver = Literal["adam", "sgd", "lbfgs", "adamw", "rmsprop", "adagrad", "adamax", "nadam", "lion", "radam"] | Optimizer
 LearningRate = Literal["constant", "invscaling", "adaptive"] | Schedule
 Callbacks = Any | Sequence[Any] | None
 
@@ -46,9 +46,9 @@ activation : str, CustomActivation or list of these, default="relu"
     Of the hidden layers: one for all, or one each. Names: ``logistic`` and those of `fastmlp.activations.ACTIVATIONS` but
     softmax.
 solver : str or Optimizer, default="adam"
-    ``lbfgs``, ``sgd`` or ``adam``: scikit-learn's. ``adamw``, ``rmsprop``, ``adagrad``, ``adamax``, ``nadam``, ``lion``: the
-    optimiser of that name in `fastmlp` (its formula is there) with `learning_rate_init`, and with `beta_1`, `beta_2` and
-    `epsilon` if it has all three; its other settings are its defaults. Or an optimiser with its settings, such as
+    ``lbfgs``, ``sgd`` or ``adam``: scikit-learn's. ``adamw``, ``rmsprop``, ``adagrad``, ``adamax``, ``nadam``, ``lion``,
+    ``radam``: the optimiser of that name in `fastmlp` (its formula is there) with `learning_rate_init`, and with `beta_1`,
+    `beta_2` and `epsilon` if it has all three; its other settings are its defaults. Or an optimiser with its settings, such as
     ``fastmlp.Lion(1e-4)``. Each goes down scikit-learn's loss, penalty included.
 alpha : float, default=0.0001
     L2 penalty ``alpha / 2 * sum(w**2)`` on the weights, divided by the batch's rows or the sum of their weights. An optimiser

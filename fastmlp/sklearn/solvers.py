@@ -7,18 +7,13 @@ from typing import Any
 import numpy as np
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, BaseOptimizer, SGDOptimizer
 
-from fastmlp import optimizers
 from fastmlp.monitor import monitored
-from fastmlp.optimizer import Optimizer
+from fastmlp.optimizer import OPTIMIZERS, Optimizer
 from fastmlp.schedules import Course, ReduceOnPlateau, Schedule
 from fastmlp.training.epochs import rates
 
 # Those that `solver` names beside scikit-learn's: "adamw", "rmsprop" and so on.
-SOLVERS = {
-    name.lower(): kind
-    for name, kind in vars(optimizers).items()
-    if isinstance(kind, type) and kind.__module__ == optimizers.__name__ and name not in ("SGD", "Adam")
-}
+SOLVERS = {name: kind for name, kind in OPTIMIZERS.items() if name not in ("sgd", "adam")}
 
 
 class Solver(BaseOptimizer):
