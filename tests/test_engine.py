@@ -294,15 +294,16 @@ def test_a_state_is_copied_out_of_where_it_came_from() -> None:
 def test_a_code_that_no_kernel_has_is_an_error_and_changes_nothing(dtype: Any) -> None:
     X, y = np.ones((5, 4), dtype), np.zeros((5, 3), dtype)
     model = Model([4, 6, 3], dtype=dtype, rng=0)
-    before, unknown = model.params.copy(), pytest.raises(KeyError if INTERPRETED else RuntimeError, match="999|code")
+    before, unknown = model.params.copy(), pytest.raises(KeyError if INTERPRETED else RuntimeError, match=r"999|code")
     with unknown:
         model._engine.loss(X, y, 999)
     with unknown:
         model._engine.gradient(X, y, 999, model.params.copy(), X.copy(), True)
 
     class Forgotten(SGD):
-        code = 999
+        pass
 
+    Forgotten.code = 999
     with unknown:
         model.step(X, y, optimizer=Forgotten())
     np.testing.assert_array_equal(model.params, before)

@@ -124,7 +124,7 @@ def test_named_solvers() -> None:
     assert set(SOLVERS) >= {"adamw", "rmsprop", "adagrad", "adamax", "nadam", "lion"}
     for name, kind in SOLVERS.items():
         optimizer = kind(0.01)
-        if name in ("adamw", "adamax", "nadam"):
+        if name in ("adamw", "adamax", "nadam", "radam"):
             optimizer = replace(optimizer, beta1=0.8, beta2=0.99, epsilon=1e-4)
         named = {"solver": name, "learning_rate_init": 0.01, "beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-4}
         one, other = _classifier(**named).fit(X, LABELS), _classifier(solver=optimizer).fit(X, LABELS)
