@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastmlp import validation
+from fastmlp import checks
 from fastmlp.monitor import MODES, Best, Mode
 
 if TYPE_CHECKING:
@@ -118,16 +118,16 @@ class EarlyStopping(Callback):
 
     def _check(self) -> None:
         """Raise unless the settings, which may have been changed, are right."""
-        validation.text("monitor", self.monitor)
-        validation.count("patience", self.patience, 0)
-        validation.real("min_delta", self.min_delta, least=0.0)
-        validation.choice("mode", self.mode, MODES)
-        validation.flag("restore_best_weights", self.restore_best_weights)
+        checks.text("monitor", self.monitor)
+        checks.count("patience", self.patience, 0)
+        checks.real("min_delta", self.min_delta, least=0.0)
+        checks.choice("mode", self.mode, MODES)
+        checks.flag("restore_best_weights", self.restore_best_weights)
         if self.baseline is not None:
-            validation.real("baseline", self.baseline)
-        validation.count("start_from_epoch", self.start_from_epoch, 0)
+            checks.real("baseline", self.baseline)
+        checks.count("start_from_epoch", self.start_from_epoch, 0)
         if self.restore_best is not None:
-            validation.flag("restore_best", self.restore_best)
+            checks.flag("restore_best", self.restore_best)
 
     def _start(self) -> None:
         self._best, self._wait = Best(self.monitor, self.mode, self.min_delta), 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fastmlp import validation
+from fastmlp import checks
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -45,7 +45,7 @@ def accuracy(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | No
     0.75
     """
     true, pred = _array("y_true", y_true), _array("y_pred", y_pred)
-    if validation.flag("multilabel", multilabel) or pred.shape[1] == 1:
+    if checks.flag("multilabel", multilabel) or pred.shape[1] == 1:
         _check_shape(true, pred.shape)
         right = ((true > 0.5) == (pred > 0.5)).mean(axis=1)
     else:
@@ -142,7 +142,7 @@ def log_loss(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | No
     0.4149
     """
     rows = _classes(y_true, y_pred, sample_weight, multilabel)
-    kind = validation.numbers("y_pred", y_pred).dtype
+    kind = checks.numbers("y_pred", y_pred).dtype
     eps = float(np.finfo(kind if kind.kind == "f" else np.float64).eps)
     p = np.clip(rows.pred, eps, 1 - eps)
     if rows.several:
@@ -165,7 +165,7 @@ class _Classes(NamedTuple):
 
 def _classes(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None, multilabel: bool) -> _Classes:
     shares, pred = _array("y_true", y_true), _array("y_pred", y_pred)
-    several = not validation.flag("multilabel", multilabel) and pred.shape[1] > 1
+    several = not checks.flag("multilabel", multilabel) and pred.shape[1] > 1
     if several:
         numbers = np.arange(pred.shape[1])
         if shares.shape[1] == 1:
@@ -183,7 +183,7 @@ def _classes(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | No
         true, said = shares > 0.5, pred > 0.5
     weights = np.ones(len(pred))
     if sample_weight is not None:
-        weights = validation.weights("sample_weight", sample_weight, len(pred))
+        weights = checks.weights("sample_weight", sample_weight, len(pred))
     return _Classes(true, said, shares, pred, weights, several)
 
 
@@ -255,7 +255,7 @@ def r2(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = N
 
 
 def _array(name: str, value: ArrayLike) -> np.ndarray:
-    array = validation.numbers(name, value)
+    array = checks.numbers(name, value)
     if array.ndim not in (1, 2) or array.size == 0:
         raise ValueError(f"{name} must have shape (rows,) or (rows, outputs), got {array.shape}")
     array = array.astype(np.float64, copy=False)
@@ -277,7 +277,7 @@ def _mean(values: np.ndarray, sample_weight: ArrayLike | None) -> np.ndarray:
     """The mean over rows; `sample_weight` is checked."""
     if sample_weight is None:
         return np.mean(values, axis=0)
-    return np.average(values, axis=0, weights=validation.weights("sample_weight", sample_weight, len(values)))
+    return np.average(values, axis=0, weights=checks.weights("sample_weight", sample_weight, len(values)))
 
 
 @dataclass(frozen=True)

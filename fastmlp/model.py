@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp import validation
+from fastmlp import arguments, checks
 from fastmlp.activations import init_of
 from fastmlp.engine.engine import Engine
 from fastmlp.initialisation import INITS, initialise
@@ -98,9 +98,9 @@ class Model(Trainable):
         init: InitName = "auto",
         dropout: float | Sequence[float] = 0.0,
     ) -> None:
-        validation.choice("init", init, INITS)
-        generator = validation.generator(rng)
-        self._build(validation.sizes(sizes), activations, loss, validation.dtype(dtype), dropout)
+        checks.choice("init", init, INITS)
+        generator = checks.generator(rng)
+        self._build(arguments.sizes(sizes), activations, loss, checks.dtype(dtype), dropout)
         for weights, activation in zip(self.weights, self.activations, strict=True):
             initialise(weights, init_of(activation) if init == "auto" else init, generator)
 
@@ -137,8 +137,8 @@ class Model(Trainable):
         array([[321.]])
         """
         if dtype is not None:
-            dtype = validation.dtype(dtype)
-        matrices, vectors = validation.parameters(weights, biases, dtype)
+            dtype = checks.dtype(dtype)
+        matrices, vectors = arguments.parameters(weights, biases, dtype)
         model = cls.__new__(cls)
         sizes = len(matrices[0]), *(matrix.shape[1] for matrix in matrices)
         model._build(sizes, activations, loss, matrices[0].dtype, dropout)
@@ -149,10 +149,10 @@ class Model(Trainable):
 
     def _build(self, sizes: tuple[int, ...], activations: Any, loss: Any, dtype: np.dtype, dropout: Any) -> None:
         self.sizes, self.dtype = sizes, dtype
-        self._loss = loss if isinstance(loss, CustomLoss) else LOSSES[validation.choice("loss", loss, LOSSES)]
+        self._loss = loss if isinstance(loss, CustomLoss) else LOSSES[checks.choice("loss", loss, LOSSES)]
         self.loss_name = loss.name if isinstance(loss, CustomLoss) else loss
-        self.activations = validation.activations(activations, len(sizes) - 1, self.loss_name, self._loss.output)
-        self.dropout = validation.dropout(dropout, len(sizes) - 2)
+        self.activations = arguments.activations(activations, len(sizes) - 1, self.loss_name, self._loss.output)
+        self.dropout = arguments.dropout(dropout, len(sizes) - 2)
         try:
             self._start()
         except MemoryError as error:
@@ -250,12 +250,12 @@ class Model(Trainable):
         >>> model.predict([[10.0, 100.0]], out=out) is out
         True
         """
-        checked = validation.features(X, self.sizes[0], self.dtype)
+        checked = checks.features(X, self.sizes[0], self.dtype)
         shape = len(checked), self.sizes[-1]
         if out is None:
             out = to = np.empty(shape, self.dtype)
         else:
-            to = validation.output(out, X, self._engine.params, shape)
+            to = checks.output(out, X, self._engine.params, shape)
         self._engine.predict(checked, to)
         return out
 
@@ -337,14 +337,14 @@ class Model(Trainable):
         >>> model.params
         array([1.5, 0. ])
         """
-        gradient = validation.numbers("g", g)
+        gradient = checks.numbers("g", g)
         if gradient.shape != self.params.shape:
             raise ValueError(f"g must have shape {self.params.shape}, got {gradient.shape}")
         self._engine.apply(gradient, choose(lr, optimizer))
 
     def _data(self, X: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray, int]:
         """X and y as the kernels read them, and the loss's code for that form of y."""
-        X = validation.features(X, self.sizes[0], self.dtype)
+        X = checks.features(X, self.sizes[0], self.dtype)
         return X, *dataset.targets(self, y, len(X))
 
     def trim(self) -> None:

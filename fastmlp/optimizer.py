@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from fastmlp.checks import real
 from fastmlp.kernels.layer.update import Rule, Settings
 from fastmlp.schedules import Schedule
-from fastmlp.validation import real
 
 OPTIMIZERS: dict[str, type["Optimizer"]] = {}  # by their names in small letters
 

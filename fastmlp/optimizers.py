@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, Literal, overload
 
-from fastmlp import validation
+from fastmlp import checks
 from fastmlp.kernels.layer.update import RULES, Rule
 from fastmlp.optimizer import OPTIMIZERS, Optimizer
 from fastmlp.schedules import Schedule
@@ -498,10 +498,10 @@ class LBFGS:
     l2: float = 0.0
 
     def __post_init__(self) -> None:
-        validation.count("history", self.history)
-        validation.count("max_evaluations", self.max_evaluations)
+        checks.count("history", self.history)
+        checks.count("max_evaluations", self.max_evaluations)
         for name in ("tol", "ftol", "l2"):
-            validation.real(name, getattr(self, name), least=0.0)
+            checks.real(name, getattr(self, name), least=0.0)
 
 
 NAMED: dict[str, type[Optimizer] | type[LBFGS]] = {**OPTIMIZERS, "lbfgs": LBFGS}
@@ -509,7 +509,7 @@ DEFAULT = SGD()
 
 
 def _named(name: str, lr: float | Schedule | None) -> Optimizer | LBFGS:
-    kind = NAMED[validation.choice("optimizer", name, NAMED)]
+    kind = NAMED[checks.choice("optimizer", name, NAMED)]
     if lr is None:
         return kind()
     if not issubclass(kind, Optimizer):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp import validation
+from fastmlp import checks
 from fastmlp.monitor import MODES, Best, Mode
 
 __all__ = [
@@ -97,19 +97,19 @@ class _Settings(Schedule):
         for field in fields(self):
             name, value = field.name, getattr(self, field.name)
             if name in ("epochs", "patience"):
-                validation.count(name, value)
+                checks.count(name, value)
             elif name == "cooldown":
-                validation.count(name, value, 0)
+                checks.count(name, value, 0)
             elif name in ("warmup", "final", "power", "min_delta", "min_lr"):
-                validation.real(name, value, least=0.0)
+                checks.real(name, value, least=0.0)
             elif name == "pct_start":
-                validation.real(name, value, above=0.0, below=1.0)
+                checks.real(name, value, above=0.0, below=1.0)
             elif name == "mode":
-                validation.choice(name, value, MODES)
+                checks.choice(name, value, MODES)
             elif name == "monitor":
-                validation.text(name, value)
+                checks.text(name, value)
             else:
-                validation.real(name, value, above=0.0)
+                checks.real(name, value, above=0.0)
 
 
 @dataclass(frozen=True)
@@ -369,7 +369,7 @@ class ReduceOnPlateau(_Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        validation.real("factor", self.factor, above=0.0, below=1.0)
+        checks.real("factor", self.factor, above=0.0, below=1.0)
 
     def rates(self, first: int, count: int, steps: int, epochs: int) -> np.ndarray:
         return np.full(count, float(self.lr))

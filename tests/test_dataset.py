@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import reference
 
-from fastmlp import LBFGS, Adam, Model, schedules, validation
+from fastmlp import LBFGS, Adam, Model, checks, schedules
 from fastmlp.training import dataset
 
 ROWS, COLUMNS = 103, 5
@@ -65,7 +65,7 @@ def test_a_memory_map_is_read_where_it_lies(tmp_path: Path, dtype: Any) -> None:
     for data in (whole, first, last):
         assert np.shares_memory(data.X, file)
         assert not data.pieces
-    assert np.shares_memory(validation.features(file, COLUMNS, np.dtype(dtype)), file)
+    assert np.shares_memory(checks.features(file, COLUMNS, np.dtype(dtype)), file)
 
 
 @pytest.mark.small
@@ -124,7 +124,7 @@ def test_shuffled_pieces_visit_each_row_once_in_a_new_order(small_pieces: list[i
     orders = np.reshape(seen, (3, ROWS))
     assert (np.sort(orders) == np.arange(ROWS)).all()
     assert len({tuple(order) for order in [*orders.tolist(), range(ROWS)]}) == 4
-    generator = np.random.default_rng(validation.seed(0) % 2**64)
+    generator = np.random.default_rng(checks.seed(0) % 2**64)
     np.testing.assert_array_equal(orders, [generator.permutation(ROWS) for _ in range(3)])
     assert model.fit(X, y, 3, 8, lr=1e-3, rng=0)["loss"] == net().fit(X, y, 3, 8, lr=1e-3, rng=0)["loss"]
     assert model.fit(X, y, 3, 8, lr=1e-3)["loss"] != net().fit(X, y, 3, 8, lr=1e-3)["loss"]

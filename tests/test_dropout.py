@@ -11,10 +11,10 @@ from test_train import ROWS, orders
 
 import fastmlp
 from fastmlp import SGD, Adam, Model
+from fastmlp.checks import seed as seed_of
 from fastmlp.kernels.layer.dropout import dropout
 from fastmlp.kernels.machine.jit import inlined
 from fastmlp.kernels.machine.pointer import pointer
-from fastmlp.validation import seed as seed_of
 
 # ---- the hash --------------------------------------------------------------------------------------------------------
 

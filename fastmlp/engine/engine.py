@@ -1,7 +1,7 @@
 """Engine: the memory of one network and of its optimiser, and the kernels' calls on it.
 
 This is the gate: whoever calls, no kernel sees an array that does not fit the network. What users get wrong is told them
-before, by `fastmlp.validation`. An exception between any two steps of the interpreter leaves the model at its last completed
+before, by `fastmlp.checks`. An exception between any two steps of the interpreter leaves the model at its last completed
 step: what belongs together is replaced by one assignment, and what only says that something is ready is set last.
 """
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from fastmlp import validation
+from fastmlp import checks
 from fastmlp.engine.cores import threads_from_environment, usable_cores
 from fastmlp.kernels import tuning
 from fastmlp.kernels.machine.interpreted import INTERPRETED
@@ -54,7 +54,7 @@ def set_num_threads(n: int | None) -> None:
     >>> fastmlp.set_num_threads(None)
     """
     global _chosen
-    _chosen = None if n is None else validation.count("n", n)
+    _chosen = None if n is None else checks.count("n", n)
 
 
 @contextmanager

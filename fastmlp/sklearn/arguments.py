@@ -10,7 +10,7 @@ from sklearn.base import is_classifier
 from sklearn.utils import compute_sample_weight
 from sklearn.utils.multiclass import unique_labels
 
-from fastmlp import onnx, validation
+from fastmlp import checks, onnx
 from fastmlp.sklearn.coefficients import Coefficients, validate_data
 from fastmlp.sklearn.objectives import output_of
 
@@ -40,7 +40,7 @@ class Arguments(Coefficients):
     def _rows(self, name: str, y: Any) -> np.ndarray:
         """y as (rows, outputs); a regressor's holds numbers that its loss can take."""
         if not is_classifier(self):
-            y = validation.numbers(name, y)
+            y = checks.numbers(name, y)
             if self.loss == "poisson" and y.min() < 0:
                 raise ValueError(f"{name} must be at least 0 for loss='poisson', got {y.min().item()!r}")
         return y.reshape(len(y), -1)

@@ -9,7 +9,7 @@ from scipy.sparse import issparse
 from sklearn.base import is_classifier
 from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptron
 
-from fastmlp import onnx, validation
+from fastmlp import arguments, checks, onnx
 from fastmlp.model import Model
 from fastmlp.optimizer import Optimizer
 from fastmlp.sklearn.objectives import Objective, objective, output_of
@@ -27,7 +27,7 @@ except ImportError:  # scikit-learn 1.5
 
 def dense(X: Any, dtype: np.dtype) -> np.ndarray:
     """X as the kernels read it."""
-    return validation.contiguous(X.toarray() if issparse(X) else validation.numbers("X", X), dtype)
+    return checks.contiguous(X.toarray() if issparse(X) else checks.numbers("X", X), dtype)
 
 
 def held(X: Any, dtype: np.dtype) -> Any:
@@ -82,7 +82,7 @@ class Coefficients(BaseMultilayerPerceptron):
         if len(names) != hidden:
             raise ValueError(f"activation must hold {hidden} names, one a hidden layer, got {given!r}")
         try:
-            return list(validation.activations([*names, "identity"], hidden + 1, "mse", "identity"))[:-1]
+            return list(arguments.activations([*names, "identity"], hidden + 1, "mse", "identity"))[:-1]
         except (TypeError, ValueError) as error:
             raise type(error)(str(error).replace("activations must", "activation must")) from None
 
@@ -119,7 +119,7 @@ class Coefficients(BaseMultilayerPerceptron):
         widths = list(np.shape(coefs[0])[:1])
         for i, (coef, intercept) in enumerate(zip(coefs, intercepts, strict=True)):
             for name, array in (("coefs_", coef), ("intercepts_", intercept)):
-                validation.numbers(f"{name}[{i}]", array)
+                checks.numbers(f"{name}[{i}]", array)
             if np.ndim(coef) != 2 or len(coef) != widths[-1]:
                 wanted = widths[-1] if i else "fan_in"
                 raise ValueError(f"coefs_[{i}] must have shape ({wanted}, fan_out), got {np.shape(coef)}")

@@ -7,13 +7,13 @@ import numpy as np
 from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 
 from fastmlp.activations import CustomActivation
+from fastmlp.checks import choice
 from fastmlp.kernels.layer.loss import CLIPPED_BCE, CLIPPED_CROSS_ENTROPY
 from fastmlp.losses import LOSSES, CustomLoss
 from fastmlp.model import Model
 from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import SGD, Adam, AdamW, Lion
 from fastmlp.sklearn.solvers import Solver
-from fastmlp.validation import choice
 
 
 @dataclass(frozen=True, repr=False)

@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.optimize import _check_optimize_result
 from sklearn.utils.validation import _check_sample_weight
 
-from fastmlp import validation
+from fastmlp import arguments, checks
 from fastmlp.callbacks import hooks
 from fastmlp.engine import threads
 from fastmlp.engine.engine import Job
@@ -54,7 +54,7 @@ class Perceptron(Arguments):
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         self._activations(len(hidden))
-        drops = any(validation.dropout(self.dropout, len(hidden)))
+        drops = any(arguments.dropout(self.dropout, len(hidden)))
         if drops and not self._stochastic():
             raise ValueError(f"dropout needs a stochastic solver, got solver={self.solver!r}.")
         solvers.schedule(self)  # which may refuse the settings
@@ -259,7 +259,7 @@ class Perceptron(Arguments):
             settings.iteration_ends(self.t_)
         self._optimizer = settings
         old = self._model
-        drops = validation.dropout(self.dropout, len(self.coefs_) - 1)
+        drops = arguments.dropout(self.dropout, len(self.coefs_) - 1)
         if not (self._in_use() and self._objective(self.n_outputs_).is_of(old) and old.dropout == drops):
             model = self._build(old.dtype, self.dropout)
             if model.sizes == old.sizes:  # its moments go on
@@ -325,7 +325,7 @@ class Perceptron(Arguments):
             else:
                 right = ((out > 0.5) == y).all(axis=1) | (len(self.classes_) == 1)
             return float(np.average(right, weights=weights))
-        predicted = validation.silently(lambda: np.exp(out)) if self.out_activation_ == "exp" else out
+        predicted = checks.silently(lambda: np.exp(out)) if self.out_activation_ == "exp" else out
         if not np.isfinite(predicted).all():
             return float("nan")
         return float(r2_score(y, predicted, sample_weight=weights))

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from fastmlp import validation
+from fastmlp import arguments, checks
 from fastmlp.engine.engine import Engine, Job
 from fastmlp.kernels.layer.loss import CROSS_ENTROPY, CROSS_ENTROPY_ROWS
 from fastmlp.losses import LOSSES, CustomLoss, Loss
@@ -103,19 +103,19 @@ class Data:
             losses[0] += mean[0] * (len(piece.X) / len(self.X))
 
     def _converted(self, rows: Any) -> np.ndarray:
-        return validation.contiguous(self.X[rows], self.y.dtype)
+        return checks.contiguous(self.X[rows], self.y.dtype)
 
 
 def prepare(model: Network, X: Any, y: Any, sample_weight: Any = None, *, whole: bool = False) -> Data:
     """Checked data; `whole`: X is converted as a whole, however large."""
-    X = validation.features(X, model.sizes[0], model.dtype, np.inf if whole else WHOLE)
-    weights = None if sample_weight is None else validation.weights("sample_weight", sample_weight, len(X))
-    return _data(model, X, validation.numbers("y", y), weights)
+    X = checks.features(X, model.sizes[0], model.dtype, np.inf if whole else WHOLE)
+    weights = None if sample_weight is None else checks.weights("sample_weight", sample_weight, len(X))
+    return _data(model, X, checks.numbers("y", y), weights)
 
 
 def targets(model: Network, y: Any, rows: int) -> tuple[np.ndarray, int]:
     """y as the kernels read it, and the loss's code for that form of y."""
-    y = validation.targets(y, rows, model.sizes[-1], model.loss_name, model.dtype)
+    y = arguments.targets(y, rows, model.sizes[-1], model.loss_name, model.dtype)
     if model._code == CROSS_ENTROPY and y.shape[1] == model.sizes[-1]:
         return y, CROSS_ENTROPY_ROWS
     return y, model._code
@@ -123,16 +123,16 @@ def targets(model: Network, y: Any, rows: int) -> tuple[np.ndarray, int]:
 
 def _data(model: Network, X: np.ndarray, true: np.ndarray, weights: np.ndarray | None) -> Data:
     y, code = targets(model, true, len(X))
-    data = Data(X, y, code, False, true, weights, not validation.readable(X, model.dtype))
+    data = Data(X, y, code, False, true, weights, not checks.readable(X, model.dtype))
     return data if weights is None else _weighted(data, weights)
 
 
 def split(model: Network, X: Any, y: Any, sample_weight: Any, fraction: Any, whole: bool) -> tuple[Data, Data]:
     """The first rows, to train on, and the last ones, a fraction of all, to validate with; they are views of X, not copies."""
-    fraction = validation.real("validation_split", fraction, least=0.0, below=1.0)
-    X = validation.features(X, model.sizes[0], model.dtype, np.inf if whole else WHOLE)
-    weights = None if sample_weight is None else validation.weights("sample_weight", sample_weight, len(X))
-    y = validation.numbers("y", y)
+    fraction = checks.real("validation_split", fraction, least=0.0, below=1.0)
+    X = checks.features(X, model.sizes[0], model.dtype, np.inf if whole else WHOLE)
+    weights = None if sample_weight is None else checks.weights("sample_weight", sample_weight, len(X))
+    y = checks.numbers("y", y)
     if y.ndim == 0 or len(y) != len(X):
         raise ValueError(f"y must have as many rows as X, {len(X)}; got shape {y.shape}")
     at = int(len(X) * (1 - fraction))
@@ -161,7 +161,7 @@ def validation_data(model: Network, value: Any) -> Data:
 def _weighted(data: Data, weights: np.ndarray) -> Data:
     """The data with other weights."""
     y = data.y[:, :-1] if data.weighted else data.y
-    column = validation.weights("sample_weight", weights, len(y), y.dtype)
+    column = checks.weights("sample_weight", weights, len(y), y.dtype)
     return replace(data, y=np.concatenate([y, column[:, None]], axis=1), weighted=True)
 
 
@@ -179,7 +179,7 @@ def weigh_classes(model: Network, data: Data, class_weight: Any) -> Data:
         for label, weight in class_weight.items():
             if label not in range(classes):
                 raise ValueError(f"class_weight must have labels from 0 to {classes - 1} for its keys, got {label!r}")
-            factors[int(label)] = validation.real(f"class_weight[{label}]", weight, least=0.0)
+            factors[int(label)] = checks.real(f"class_weight[{label}]", weight, least=0.0)
     elif isinstance(class_weight, str) and class_weight == "balanced":
         counts = np.bincount(labels, minlength=classes)
         factors = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))

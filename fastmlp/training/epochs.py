@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp import validation
+from fastmlp import checks
 from fastmlp.callbacks import EarlyStopping, hooks, listed
 from fastmlp.history import History
 from fastmlp.losses import LOSSES
@@ -77,13 +77,13 @@ class Epochs:
         each: bool = False,
     ) -> None:
         self._model, self._engine, self._epochs, self._schedule = model, model._engine, epochs, schedule
-        self._initial, self._steps = validation.count("initial_epoch", initial, 0), steps
+        self._initial, self._steps = checks.count("initial_epoch", initial, 0), steps
         if epochs <= self._initial:
             raise ValueError(f"epochs must be more than initial_epoch={self._initial}: it is where the fit ends; got {epochs}")
         self._metrics = _resolve(metrics, model)
         self._seen = (None, None) if train is None or train.weighted or train.pieces else (train.X, train.true)
         self._watched = [(prefix, data) for prefix, data in (("", train), ("val_", val)) if data is not None]
-        self._nonfinite = validation.choice("nonfinite", nonfinite, NONFINITE)
+        self._nonfinite = checks.choice("nonfinite", nonfinite, NONFINITE)
         self._hooks = hooks(callbacks)
         self._course = schedule.start() if schedule else None
         if self._course and self._initial and model._followed and model._followed[0] == schedule:
@@ -104,7 +104,7 @@ class Epochs:
         if isinstance(verbose, str) and verbose != "bar":
             raise TypeError(f"verbose must be an integer, True, False or 'bar', got {verbose!r}")
         self._bar_kind = _tqdm() if isinstance(verbose, str) else None
-        self._verbose = 0 if self._bar_kind else validation.verbose(verbose)
+        self._verbose = 0 if self._bar_kind else checks.verbose(verbose)
         self._bar: Any = None
         self._last: dict[str, Any] = {"epochs": epochs, "steps": steps}  # the last epoch's logs
         self._done = self._initial
@@ -280,7 +280,7 @@ class Epochs:
 def rates(schedule: Schedule, course: Course | None, first: int, count: int, steps: int, epochs: int) -> np.ndarray:
     """A schedule's rates, as `Schedule.rates` explains them, with what its course makes of them; raises where they are none."""
     name = f"{type(schedule).__name__}.rates"
-    found = validation.numbers(name, schedule.rates(first, count, steps, epochs)) * (course.scale if course else 1.0)
+    found = checks.numbers(name, schedule.rates(first, count, steps, epochs)) * (course.scale if course else 1.0)
     if found.shape != (count,) or not ((found >= 0) & np.isfinite(found)).all():
         raise ValueError(f"{name} must return {count} finite numbers of at least 0, got {found!r}")
     return np.ascontiguousarray(found, np.float64)
@@ -308,7 +308,7 @@ def _resolve(metrics: Any, model: Network) -> dict[str, partial[Any]]:
             name = getattr(metric, "__name__", type(metric).__name__)
             function = partial(_unweighted, metric)
         elif isinstance(metric, str):
-            name = validation.choice("metrics", metric, METRICS)
+            name = checks.choice("metrics", metric, METRICS)
             known = METRICS[name]
             separate = {"multilabel": model._loss is LOSSES["bce"]} if known.classifies else {}
             function = partial(known.function, **separate)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastmlp import validation
+from fastmlp import checks
 from fastmlp.engine.engine import Job
 from fastmlp.history import History
 from fastmlp.optimizer import Optimizer
@@ -179,12 +179,12 @@ class Trainable(dataset.Network):
         ):
             X, y, code = self._data(X, y)
             job = self._job(X, y, code, chosen, batch_size, shuffle)
-            losses, verbose = np.zeros(validation.count("epochs", epochs)), validation.verbose(verbose)
+            losses, verbose = np.zeros(checks.count("epochs", epochs)), checks.verbose(verbose)
             if job.shuffle or rng is not None or any(self.dropout):
-                job.seed = job.dropout = validation.seed(rng)
+                job.seed = job.dropout = checks.seed(rng)
             return self._plain(job, losses, verbose)
 
-        epochs, val = validation.count("epochs", epochs), None
+        epochs, val = checks.count("epochs", epochs), None
         schedule = chosen.lr if isinstance(chosen.lr, Schedule) else None
         if validation_data is not None:
             if validation_split:
@@ -197,7 +197,7 @@ class Trainable(dataset.Network):
             data = dataset.prepare(self, X, y, sample_weight, whole=whole)
         if class_weight is not None:
             data = dataset.weigh_classes(self, data, class_weight)
-        if smoothing := validation.real("label_smoothing", label_smoothing, least=0.0, below=1.0):
+        if smoothing := checks.real("label_smoothing", label_smoothing, least=0.0, below=1.0):
             data = dataset.smooth(self, data, smoothing)
         job = self._job(data.X, data.y, data.code, chosen, batch_size, shuffle)
         job.weighted = data.weighted
@@ -207,16 +207,16 @@ class Trainable(dataset.Network):
             if nonfinite != "ignore":
                 raise ValueError(f"nonfinite must be 'ignore' for optimizer={optimizer!r}, none of whose steps raises the loss")
             course = Epochs(self, initial_epoch, epochs, None, *rest)
-            validation.generator(rng)
+            checks.generator(rng)
             how = data.code, quasi_newton, epochs - initial_epoch
             return course.follow(lambda look: minimize(self._engine, data.X, data.y, *how, look, data.weighted))
         course = Epochs(self, initial_epoch, epochs, -(-len(data.X) // job.batch), *rest)
         if job.shuffle or rng is not None or any(self.dropout):
-            job.seed = job.dropout = validation.seed(rng)
+            job.seed = job.dropout = checks.seed(rng)
         orders = None
         if job.shuffle and data.pieces:
             job.order, job.shuffle = None, False
-            orders = np.random.default_rng(validation.seed(rng) % 2**64)
+            orders = np.random.default_rng(checks.seed(rng) % 2**64)
 
         def train(losses: np.ndarray, rates: np.ndarray | None, look: Callable[[int], None]) -> None:
             job.rates = rates
@@ -236,8 +236,8 @@ class Trainable(dataset.Network):
     def _job(self, X: np.ndarray, y: np.ndarray, code: int, optimizer: Optimizer, batch_size: Any, shuffle: Any) -> Job:
         """The job, without a seed: a generator moves on when everything else has been checked."""
         samples = len(X)
-        batch = samples if batch_size is None else min(validation.count("batch_size", batch_size), samples)
-        shuffle = validation.flag("shuffle", shuffle) and batch < samples
+        batch = samples if batch_size is None else min(checks.count("batch_size", batch_size), samples)
+        shuffle = checks.flag("shuffle", shuffle) and batch < samples
         order = np.arange(samples) if shuffle else None
         return Job(X, y, code, optimizer, batch, order, shuffle)
 
@@ -326,14 +326,14 @@ class Trainable(dataset.Network):
         >>> history["loss"][2] < 1e-10
         True
         """
-        epochs, initial = validation.count("epochs", epochs), validation.count("initial_epoch", initial_epoch, 0)
+        epochs, initial = checks.count("epochs", epochs), checks.count("initial_epoch", initial_epoch, 0)
         chosen = choose(lr, optimizer, by="epochs")
         schedule = chosen.lr if isinstance(chosen.lr, Schedule) else None
         once = isinstance(batches, Iterator)
         if not callable(batches) and not _iterable(batches):
             raise TypeError(f"batches must be an iterable or a function that returns one, got {batches!r}")
         if steps_per_epoch is not None:
-            validation.count("steps_per_epoch", steps_per_epoch)
+            checks.count("steps_per_epoch", steps_per_epoch)
         elif schedule is not None or (once and epochs > initial + 1):
             if not isinstance(batches, Sized):
                 last = f"an iterator that is to last for {epochs - initial} epochs"
@@ -346,7 +346,7 @@ class Trainable(dataset.Network):
         steps = (steps_per_epoch or (len(batches) if isinstance(batches, Sized) else 0)) or None
         rest = verbose, metrics, callbacks, nonfinite, schedule, None, val, True
         course = Epochs(self, initial, epochs, steps, *rest)
-        validation.generator(rng)
+        checks.generator(rng)
         dropout: int | None = None
 
         def train(losses: np.ndarray, rates: np.ndarray | None, look: Callable[[int], None]) -> None:
@@ -359,7 +359,7 @@ class Trainable(dataset.Network):
             for batch in islice(_each(given), steps_per_epoch):
                 job = self._batch(batch, count, chosen)
                 if dropout is None:  # a generator moves on when there is a good batch
-                    dropout = validation.seed(rng) if rng is not None or any(self.dropout) else 0
+                    dropout = checks.seed(rng) if rng is not None or any(self.dropout) else 0
                 job.dropout, job.rates = dropout, None if rates is None else rates[count : count + 1]
                 mean[0] = 0
                 self._engine.train(job, mean, lambda done: None)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import reference
 
-from fastmlp import SGD, Adam, Model, validation
+from fastmlp import SGD, Adam, Model, checks
 
 pytestmark = pytest.mark.small
 EITHER = (TypeError, ValueError)
@@ -372,22 +372,22 @@ def test_within_a_range(kind, count):
     for most in (0, 1, 127, 128, 255, 299):
         good = np.zeros(count, kind)
         good[1] = min(most, 1 if kind == "b1" else 127)
-        assert validation.within(good, most)
-        assert validation.within(good.reshape(-1, 5)[:, ::2], most)
+        assert checks.within(good, most)
+        assert checks.within(good.reshape(-1, 5)[:, ::2], most)
         bad = [-1] if signed else [-1, -1e-3, np.nan, np.inf, -np.inf] if real else []
         bad += [most + 1] if most + 1 <= 127 and kind != "b1" else []
         for value in bad:
             array = good.copy()
             array[-1] = value
-            assert not validation.within(array, most), value
+            assert not checks.within(array, most), value
         if real:
             array = good.copy()
             array[-1] = -0.0
-            assert validation.within(array, most)
+            assert checks.within(array, most)
             array[0] = -1
-            assert not validation.within(array, most)
+            assert not checks.within(array, most)
             array[0] = np.nextafter(array.dtype.type(most), array.dtype.type(np.inf))
-            assert not validation.within(array, most)
+            assert not checks.within(array, most)
 
 
 # ---- data that is accepted -------------------------------------------------------------------------------------------
