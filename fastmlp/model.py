@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastmlp import arguments, checks
-from fastmlp.activations import init_of
+from fastmlp.activations import CustomActivation, init_of
 from fastmlp.engine.engine import Engine
 from fastmlp.initialisation import INITS, initialise
 from fastmlp.losses import LOSSES, CustomLoss
@@ -60,9 +60,10 @@ class Model(Trainable):
 
     Attributes
     ----------
-    sizes, activations, dropout : tuple
-    loss_name : str
-    dtype : numpy.dtype
+    network : Network
+        What it is, apart from its parameters: its sizes, activations, loss, dtype and dropout, in one frozen object.
+    sizes, activations, loss_name, dtype, dropout
+        Its parts.
     params : (n,) array
         All parameters, W1 b1 W2 b2 ..., in one vector; may be written to.
     weights, biases : list of arrays
@@ -148,32 +149,59 @@ class Model(Trainable):
         return model
 
     def _build(self, sizes: tuple[int, ...], activations: Any, loss: Any, dtype: np.dtype, dropout: Any) -> None:
-        self.sizes, self.dtype = sizes, dtype
-        self._loss = loss if isinstance(loss, CustomLoss) else LOSSES[checks.choice("loss", loss, LOSSES)]
-        self.loss_name = loss.name if isinstance(loss, CustomLoss) else loss
-        self.activations = arguments.activations(activations, len(sizes) - 1, self.loss_name, self._loss.output)
-        self.dropout = arguments.dropout(dropout, len(sizes) - 2)
+        known = loss if isinstance(loss, CustomLoss) else LOSSES[checks.choice("loss", loss, LOSSES)]
+        name = loss.name if isinstance(loss, CustomLoss) else loss
+        names = arguments.activations(activations, len(sizes) - 1, name, known.output)
+        self.network = Network(sizes, names, loss, dtype, arguments.dropout(dropout, len(sizes) - 2))
         try:
             self._start()
         except MemoryError as error:
             raise MemoryError(f"sizes={list(sizes)} make a model that is larger than the memory: {error}") from None
 
     def _start(self) -> None:
-        loss = self._loss if isinstance(self._loss, CustomLoss) else self.loss_name
-        network = Network(self.sizes, self.activations, loss, self.dtype, self.dropout)
-        self._code = network.loss_code()
-        self._engine = Engine(network)
+        self._code = self.network.loss_code()
+        self._engine = Engine(self.network)
 
     fit, fit_batches = Trainable.fit, Trainable.fit_batches  # by name: pages of the API show what a class itself has
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_engine": self._engine.save()}
+        return {name: value for name, value in vars(self).items() if name != "_code"} | {"_engine": self._engine.save()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._loss = LOSSES.get(self.loss_name, self._loss)  # of a pickle: that of now, whatever version made it
+        state = dict(state)
+        if "network" not in state:  # of fastmlp before it had a `Network`: the parts themselves
+            name, known = state.pop("loss_name"), state.pop("_loss")
+            sizes, activations, dtype, dropout = (state.pop(part) for part in ("sizes", "activations", "dtype", "dropout"))
+            state["network"] = Network(sizes, activations, known if isinstance(known, CustomLoss) else name, dtype, dropout)
+        saved = state.pop("_engine")
+        vars(self).update(state)
         self._start()
-        self._engine.restore(state["_engine"])
+        self._engine.restore(saved)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Widths, from the inputs to the outputs."""
+        return self.network.sizes
+
+    @property
+    def activations(self) -> tuple[str | CustomActivation, ...]:
+        """Each layer's activation."""
+        return self.network.activations
+
+    @property
+    def loss_name(self) -> str:
+        """The loss's name."""
+        return self.network.loss_name
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The parameters' dtype."""
+        return self.network.dtype
+
+    @property
+    def dropout(self) -> tuple[float, ...]:
+        """Each hidden layer's share of outputs that training sets to 0."""
+        return self.network.dropout
 
     @property
     def params(self) -> np.ndarray:
@@ -250,10 +278,11 @@ class Model(Trainable):
         >>> model.predict([[10.0, 100.0]], out=out) is out
         True
         """
-        checked = checks.features(X, self.sizes[0], self.dtype)
-        shape = len(checked), self.sizes[-1]
+        network = self.network
+        checked = checks.features(X, network.sizes[0], network.dtype)
+        shape = len(checked), network.sizes[-1]
         if out is None:
-            out = to = np.empty(shape, self.dtype)
+            out = to = np.empty(shape, network.dtype)
         else:
             to = checks.output(out, X, self._engine.params, shape)
         self._engine.predict(checked, to)
@@ -344,8 +373,9 @@ class Model(Trainable):
 
     def _data(self, X: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray, int]:
         """X and y as the kernels read them, and the loss's code for that form of y."""
-        X = checks.features(X, self.sizes[0], self.dtype)
-        return X, *dataset.targets(self, y, len(X))
+        network = self.network
+        X = checks.features(X, network.sizes[0], network.dtype)
+        return X, *dataset.targets(network, self._code, y, len(X))
 
     def trim(self) -> None:
         """Give back the memory that only makes the next calls faster: this model's scratch, and that which all models share.

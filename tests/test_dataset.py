@@ -60,7 +60,7 @@ def test_a_memory_map_is_read_where_it_lies(tmp_path: Path, dtype: Any) -> None:
     X, y = problem(dtype)
     file = mapped(tmp_path, X)
     model = net(dtype)
-    whole = dataset.prepare(model, file, y, np.ones(ROWS))
+    whole = dataset.prepare(model.network, file, y, np.ones(ROWS))
     first, last = dataset.split(model, file, y, np.ones(ROWS), 0.25, False)
     for data in (whole, first, last):
         assert np.shares_memory(data.X, file)

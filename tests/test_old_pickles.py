@@ -13,7 +13,6 @@ from sklearn.exceptions import InconsistentVersionWarning
 
 import fastmlp
 from fastmlp import MLPClassifier, MLPRegressor, Model
-from fastmlp.losses import LOSSES
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -56,7 +55,7 @@ def test_the_numbers_of_then(name: str) -> None:
 
 
 def test_the_loss_is_that_of_now() -> None:
-    assert _load("model")._loss is LOSSES["cross_entropy"]
+    assert _load("model").network.loss == "cross_entropy"
 
 
 def test_where_the_classes_were() -> None:

@@ -9,7 +9,7 @@ from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 from fastmlp.activations import CustomActivation
 from fastmlp.checks import choice
 from fastmlp.kernels.layer.loss import CLIPPED_BCE, CLIPPED_CROSS_ENTROPY
-from fastmlp.losses import LOSSES, CustomLoss
+from fastmlp.losses import CustomLoss
 from fastmlp.model import Model
 from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import SGD, Adam, AdamW, Lion
@@ -79,7 +79,7 @@ class Objective:
 
     def is_of(self, model: Model) -> bool:
         """Whether that is the model's loss."""
-        return bool(model._loss == (LOSSES[self.loss] if isinstance(self.loss, str) else self.loss))
+        return bool(model.network.loss == self.loss)
 
     def optimizer(self, settings: Any, alpha: float) -> Optimizer:
         """The step of scikit-learn's optimiser; all factors but `gain` leave its trajectory as it is."""

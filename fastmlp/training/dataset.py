@@ -2,31 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from fastmlp import arguments, checks
 from fastmlp.engine.engine import Engine, Job
 from fastmlp.kernels.layer.loss import CROSS_ENTROPY, CROSS_ENTROPY_ROWS
-from fastmlp.losses import LOSSES, CustomLoss, Loss
-from fastmlp.schedules import Course, Schedule
+from fastmlp.network import Network
 
 WHOLE = 1 << 28  # bytes of a converted X up to which it is converted as a whole
 PIECE = 1 << 26  # bytes of a converted piece of a larger one
-
-
-class Network(Protocol):
-    """What a training needs of a model."""
-
-    sizes: tuple[int, ...]
-    dtype: np.dtype
-    loss_name: str
-    dropout: tuple[float, ...]
-    _loss: Loss | CustomLoss
-    _code: int
-    _engine: Engine
-    _followed: tuple[Schedule, Course] | None
 
 
 @dataclass
@@ -106,31 +92,31 @@ class Data:
         return checks.contiguous(self.X[rows], self.y.dtype)
 
 
-def prepare(model: Network, X: Any, y: Any, sample_weight: Any = None, *, whole: bool = False) -> Data:
+def prepare(network: Network, X: Any, y: Any, sample_weight: Any = None, *, whole: bool = False) -> Data:
     """Checked data; `whole`: X is converted as a whole, however large."""
-    X = checks.features(X, model.sizes[0], model.dtype, np.inf if whole else WHOLE)
+    X = checks.features(X, network.sizes[0], network.dtype, np.inf if whole else WHOLE)
     weights = None if sample_weight is None else checks.weights("sample_weight", sample_weight, len(X))
-    return _data(model, X, checks.numbers("y", y), weights)
+    return _data(network, X, checks.numbers("y", y), weights)
 
 
-def targets(model: Network, y: Any, rows: int) -> tuple[np.ndarray, int]:
+def targets(network: Network, code: int, y: Any, rows: int) -> tuple[np.ndarray, int]:
     """y as the kernels read it, and the loss's code for that form of y."""
-    y = arguments.targets(y, rows, model.sizes[-1], model.loss_name, model.dtype)
-    if model._code == CROSS_ENTROPY and y.shape[1] == model.sizes[-1]:
+    y = arguments.targets(y, rows, network.sizes[-1], network.loss_name, network.dtype)
+    if code == CROSS_ENTROPY and y.shape[1] == network.sizes[-1]:
         return y, CROSS_ENTROPY_ROWS
-    return y, model._code
+    return y, code
 
 
-def _data(model: Network, X: np.ndarray, true: np.ndarray, weights: np.ndarray | None) -> Data:
-    y, code = targets(model, true, len(X))
-    data = Data(X, y, code, False, true, weights, not checks.readable(X, model.dtype))
+def _data(network: Network, X: np.ndarray, true: np.ndarray, weights: np.ndarray | None) -> Data:
+    y, code = targets(network, network.loss_code(), true, len(X))
+    data = Data(X, y, code, False, true, weights, not checks.readable(X, network.dtype))
     return data if weights is None else _weighted(data, weights)
 
 
-def split(model: Network, X: Any, y: Any, sample_weight: Any, fraction: Any, whole: bool) -> tuple[Data, Data]:
+def split(network: Network, X: Any, y: Any, sample_weight: Any, fraction: Any, whole: bool) -> tuple[Data, Data]:
     """The first rows, to train on, and the last ones, a fraction of all, to validate with; they are views of X, not copies."""
     fraction = checks.real("validation_split", fraction, least=0.0, below=1.0)
-    X = checks.features(X, model.sizes[0], model.dtype, np.inf if whole else WHOLE)
+    X = checks.features(X, network.sizes[0], network.dtype, np.inf if whole else WHOLE)
     weights = None if sample_weight is None else checks.weights("sample_weight", sample_weight, len(X))
     y = checks.numbers("y", y)
     if y.ndim == 0 or len(y) != len(X):
@@ -143,17 +129,17 @@ def split(model: Network, X: Any, y: Any, sample_weight: Any, fraction: Any, who
         own = None if weights is None else weights[part]
         if own is not None and not own.any():
             raise ValueError(f"sample_weight must have a positive sum in the {name} part of validation_split, got only zeros")
-        parts.append(_data(model, X[part], y[part], own))
+        parts.append(_data(network, X[part], y[part], own))
     return parts[0], parts[1]
 
 
-def validation_data(model: Network, value: Any) -> Data:
+def validation_data(network: Network, value: Any) -> Data:
     """Data from (X, y) or (X, y, sample_weight)."""
     if not isinstance(value, tuple | list) or len(value) not in (2, 3):
         got = f"{type(value).__name__}" + (f" of {len(value)}" if isinstance(value, tuple | list) else "")
         raise TypeError(f"validation_data must be (X, y) or (X, y, sample_weight), got a {got}")
     try:
-        return prepare(model, *value)
+        return prepare(network, *value)
     except (TypeError, ValueError) as error:
         raise type(error)(f"validation_data is refused: {error}") from None
 
@@ -165,15 +151,15 @@ def _weighted(data: Data, weights: np.ndarray) -> Data:
     return replace(data, y=np.concatenate([y, column[:, None]], axis=1), weighted=True)
 
 
-def weigh_classes(model: Network, data: Data, class_weight: Any) -> Data:
+def weigh_classes(network: Network, data: Data, class_weight: Any) -> Data:
     """The data with its weights multiplied by those of the rows' classes; metrics keep the weights from before."""
-    labels = _labels(model, data)
+    labels = _labels(network, data)
     if labels is None:
         raise ValueError(
             "class_weight needs the integer labels or one-hot rows of loss='cross_entropy', or the labels 0 and 1 of one output"
-            f" with loss='bce'; got loss={model.loss_name!r} with y of shape {data.true.shape}"
+            f" with loss='bce'; got loss={network.loss_name!r} with y of shape {data.true.shape}"
         )
-    classes = max(model.sizes[-1], 2)
+    classes = max(network.sizes[-1], 2)
     if isinstance(class_weight, Mapping):
         factors = np.ones(classes)
         for label, weight in class_weight.items():
@@ -191,30 +177,30 @@ def weigh_classes(model: Network, data: Data, class_weight: Any) -> Data:
     return _weighted(data, weights)
 
 
-def _labels(model: Network, data: Data) -> np.ndarray | None:
+def _labels(network: Network, data: Data) -> np.ndarray | None:
     """The rows' labels, if their targets are these, or one-hot rows of them."""
-    y = data.y[:, : model.sizes[-1]]
+    y = data.y[:, : network.sizes[-1]]
     if data.code == CROSS_ENTROPY:
         return y[:, 0].astype(np.intp)
     exact = bool(((y == 0) | (y == 1)).all())
     if data.code == CROSS_ENTROPY_ROWS and exact and (y.sum(axis=1) == 1).all():
         return y.argmax(axis=1)
-    if model._loss is LOSSES["bce"] and y.shape[1] == 1 and exact:
+    if network.loss == "bce" and y.shape[1] == 1 and exact:
         return y[:, 0].astype(np.intp)
     return None
 
 
-def smooth(model: Network, data: Data, smoothing: float) -> Data:
+def smooth(network: Network, data: Data, smoothing: float) -> Data:
     """The data with label smoothing (Szegedy et al., 2016): (1 - e) y + e / k, where k = 2 for each output of bce."""
-    outputs = model.sizes[-1]
+    outputs = network.sizes[-1]
     y, weights = data.y[:, :outputs], data.y[:, -1:]
     code, classes = data.code, outputs
-    if model._loss is LOSSES["bce"]:
+    if network.loss == "bce":
         classes = 2
     elif data.code == CROSS_ENTROPY:
         y, code = np.zeros((len(y), outputs), y.dtype), CROSS_ENTROPY_ROWS
         y[np.arange(len(y)), data.y[:, 0].astype(np.intp)] = 1
     elif data.code != CROSS_ENTROPY_ROWS:
-        raise ValueError(f"label_smoothing is for loss='bce' and 'cross_entropy', got loss={model.loss_name!r}")
+        raise ValueError(f"label_smoothing is for loss='bce' and 'cross_entropy', got loss={network.loss_name!r}")
     y = y * y.dtype.type(1 - smoothing) + y.dtype.type(smoothing / classes)
     return replace(data, y=np.concatenate([y, weights], axis=1) if data.weighted else y, code=code)

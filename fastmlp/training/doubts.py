@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastmlp.losses import LOSSES
-from fastmlp.training.dataset import WHOLE, Network
+from fastmlp.network import Network
+from fastmlp.training.dataset import WHOLE
 
 LARGE = 1e3  # a size of numbers at which scaling them is the first thing to try
 # A mean loss below which nothing is looked at: the square of LARGE, an error of the size of such numbers.
@@ -18,16 +18,18 @@ KEEP = "nonfinite='raise' or 'stop' ends a fit there, with the last finite weigh
 SCALE_Y = "train on (y - y.mean()) / y.std() and scale the predictions back"
 
 
-def after(model: Network, losses: Sequence[float] | np.ndarray, first: int, X: np.ndarray | None, y: np.ndarray | None) -> None:
+def after(
+    network: Network, losses: Sequence[float] | np.ndarray, first: int, X: np.ndarray | None, y: np.ndarray | None
+) -> None:
     """Warn if the losses of the epochs from `first` on are bad; X and y are the data that they are of, or None."""
-    regression = model.loss_name not in ("bce", "cross_entropy")
+    regression = network.loss not in ("bce", "cross_entropy")
     if not math.isfinite(losses[-1]):
         epoch, cause = int(np.argmin(np.isfinite(losses))), _cause(X, y if regression else None)
         _warn(
             f"the loss was {losses[epoch]} in epoch {first + epoch}: {cause}. {KEEP}",
             RuntimeWarning,
         )
-    elif X is not None and y is not None and _idle(model, losses, y):
+    elif X is not None and y is not None and _idle(network, losses, y):
         large = f"y of about {np.abs(y).mean():.3g}"
         _warn(f"{len(losses)} epochs have not lowered a loss of {losses[-1]:.3g}: with {large}, {SCALE_Y}", UserWarning)
 
@@ -49,10 +51,10 @@ def _cause(X: np.ndarray | None, y: np.ndarray | None) -> str:
     return f"{'' if seen else 'look for NaN in the data, '}try a smaller lr, or an optimiser with clip_norm"
 
 
-def _idle(model: Network, losses: Sequence[float] | np.ndarray, y: np.ndarray) -> bool:
+def _idle(network: Network, losses: Sequence[float] | np.ndarray, y: np.ndarray) -> bool:
     """Whether large targets have kept training from any progress: its loss is that at first, and no less than a constant's."""
-    squared = model._loss is LOSSES["mse"]
-    if not (squared or model._loss in (LOSSES["mae"], LOSSES["huber"])):
+    squared = network.loss == "mse"
+    if not (squared or network.loss in ("mae", "huber")):
         return False
     if len(losses) < EPOCHS or losses[-1] < (1 - FALL) * losses[0] or np.abs(y).mean() < LARGE:
         return False

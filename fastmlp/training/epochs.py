@@ -5,19 +5,22 @@ import time
 from collections.abc import Callable
 from functools import partial
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastmlp import checks
 from fastmlp.callbacks import EarlyStopping, hooks, listed
 from fastmlp.history import History
-from fastmlp.losses import LOSSES
 from fastmlp.metrics import METRICS
 from fastmlp.monitor import monitored, reported
+from fastmlp.network import Network
 from fastmlp.schedules import Course, ReduceOnPlateau, Schedule
 from fastmlp.training import doubts
-from fastmlp.training.dataset import Data, Network
+from fastmlp.training.dataset import Data
+
+if TYPE_CHECKING:
+    from fastmlp.training.fit import Trainable
 
 RATES = 1 << 16  # steps whose rates are worked out at a time, and trained in one call
 BAR_TURN = 0.1  # seconds between updates of a progress bar's numbers
@@ -63,7 +66,7 @@ class Epochs:
 
     def __init__(
         self,
-        model: Network,
+        model: "Trainable",
         initial: Any,
         epochs: int,
         steps: int | None,
@@ -80,7 +83,7 @@ class Epochs:
         self._initial, self._steps = checks.count("initial_epoch", initial, 0), steps
         if epochs <= self._initial:
             raise ValueError(f"epochs must be more than initial_epoch={self._initial}: it is where the fit ends; got {epochs}")
-        self._metrics = _resolve(metrics, model)
+        self._metrics = _resolve(metrics, model.network)
         self._seen = (None, None) if train is None or train.weighted or train.pieces else (train.X, train.true)
         self._watched = [(prefix, data) for prefix, data in (("", train), ("val_", val)) if data is not None]
         self._nonfinite = checks.choice("nonfinite", nonfinite, NONFINITE)
@@ -213,7 +216,7 @@ class Epochs:
         for (_, data), (name, metric) in product(self._watched, self._metrics.items()):
             if metric.func is not _unweighted:
                 try:
-                    metric(data.true[:1], np.zeros((1, self._model.sizes[-1])))
+                    metric(data.true[:1], np.zeros((1, self._model.network.sizes[-1])))
                 except (TypeError, ValueError) as error:
                     raise type(error)(f"metrics: {name!r} is not for such a y: {error}") from None
 
@@ -224,7 +227,7 @@ class Epochs:
         """Warn of the first loss that is not finite."""
         if not (self._doubted or math.isfinite(losses[-1])):
             self._doubted = True
-            doubts.after(self._model, losses, first, *self._seen)
+            doubts.after(self._model.network, losses, first, *self._seen)
 
     def _judge(self, losses: list[float]) -> None:
         """Warn of a fit that has been in vain."""
@@ -232,7 +235,7 @@ class Epochs:
             if not self._finite():
                 doubts.weights(self._initial, len(losses))
             elif not losses[-1] < doubts.SUSPECT:
-                doubts.after(self._model, losses, self._initial, *self._seen)
+                doubts.after(self._model.network, losses, self._initial, *self._seen)
 
     def _diverged(self, epoch: int, loss: float) -> None:
         if self._nonfinite == "raise":
@@ -247,7 +250,7 @@ class Epochs:
             if prefix:
                 logs["val_loss"] = data.loss(self._engine)
             if self._metrics:
-                outputs = data.predict(self._engine, self._model.sizes[-1])
+                outputs = data.predict(self._engine, self._model.network.sizes[-1])
             for name, metric in self._metrics.items():
                 logs[prefix + name] = _number(name, metric(data.true, outputs, data.weights))
         for name, column in self._columns.items():
@@ -299,7 +302,7 @@ def _tqdm() -> Any:
     return tqdm
 
 
-def _resolve(metrics: Any, model: Network) -> dict[str, partial[Any]]:
+def _resolve(metrics: Any, network: Network) -> dict[str, partial[Any]]:
     """Name -> function(y_true, y_pred, sample_weight), from the argument of `Model.fit`: one metric or several."""
     found: dict[str, partial[Any]] = {}
     for metric in listed(metrics):
@@ -310,7 +313,7 @@ def _resolve(metrics: Any, model: Network) -> dict[str, partial[Any]]:
         elif isinstance(metric, str):
             name = checks.choice("metrics", metric, METRICS)
             known = METRICS[name]
-            separate = {"multilabel": model._loss is LOSSES["bce"]} if known.classifies else {}
+            separate = {"multilabel": network.loss == "bce"} if known.classifies else {}
             function = partial(known.function, **separate)
         else:
             raise TypeError(f"metrics must hold functions, or names of {', '.join(METRICS)}; got {metric!r}")

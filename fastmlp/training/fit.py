@@ -9,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 
 from fastmlp import checks
-from fastmlp.engine.engine import Job
+from fastmlp.engine.engine import Engine, Job
 from fastmlp.history import History
+from fastmlp.network import Network
 from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import DEFAULT, LBFGS, choose
 from fastmlp.schedules import Course, Schedule
@@ -31,8 +32,11 @@ from fastmlp.types import (
 )
 
 
-class Trainable(dataset.Network):
+class Trainable:
     """What `Model` has of training."""
+
+    network: Network
+    _engine: Engine
 
     _data: Callable[[Any, Any], tuple[np.ndarray, np.ndarray, int]]
     _followed: tuple[Schedule, Course] | None = None  # the last fit's, where its schedule follows a course
@@ -180,7 +184,7 @@ class Trainable(dataset.Network):
             X, y, code = self._data(X, y)
             job = self._job(X, y, code, chosen, batch_size, shuffle)
             losses, verbose = np.zeros(checks.count("epochs", epochs)), checks.verbose(verbose)
-            if job.shuffle or rng is not None or any(self.dropout):
+            if job.shuffle or rng is not None or any(self.network.dropout):
                 job.seed = job.dropout = checks.seed(rng)
             return self._plain(job, losses, verbose)
 
@@ -189,21 +193,21 @@ class Trainable(dataset.Network):
         if validation_data is not None:
             if validation_split:
                 raise ValueError("validation_split must not be given together with validation_data")
-            val = dataset.validation_data(self, validation_data)
+            val = dataset.validation_data(self.network, validation_data)
         whole = batch_size is None or quasi_newton is not None
         if validation_split:
-            data, val = dataset.split(self, X, y, sample_weight, validation_split, whole)
+            data, val = dataset.split(self.network, X, y, sample_weight, validation_split, whole)
         else:
-            data = dataset.prepare(self, X, y, sample_weight, whole=whole)
+            data = dataset.prepare(self.network, X, y, sample_weight, whole=whole)
         if class_weight is not None:
-            data = dataset.weigh_classes(self, data, class_weight)
+            data = dataset.weigh_classes(self.network, data, class_weight)
         if smoothing := checks.real("label_smoothing", label_smoothing, least=0.0, below=1.0):
-            data = dataset.smooth(self, data, smoothing)
+            data = dataset.smooth(self.network, data, smoothing)
         job = self._job(data.X, data.y, data.code, chosen, batch_size, shuffle)
         job.weighted = data.weighted
         rest = verbose, metrics, callbacks, nonfinite, schedule, data, val, data.pieces
         if quasi_newton:
-            check(job.batch, len(data.X), any(self.dropout))
+            check(job.batch, len(data.X), any(self.network.dropout))
             if nonfinite != "ignore":
                 raise ValueError(f"nonfinite must be 'ignore' for optimizer={optimizer!r}, none of whose steps raises the loss")
             course = Epochs(self, initial_epoch, epochs, None, *rest)
@@ -211,7 +215,7 @@ class Trainable(dataset.Network):
             how = data.code, quasi_newton, epochs - initial_epoch
             return course.follow(lambda look: minimize(self._engine, data.X, data.y, *how, look, data.weighted))
         course = Epochs(self, initial_epoch, epochs, -(-len(data.X) // job.batch), *rest)
-        if job.shuffle or rng is not None or any(self.dropout):
+        if job.shuffle or rng is not None or any(self.network.dropout):
             job.seed = job.dropout = checks.seed(rng)
         orders = None
         if job.shuffle and data.pieces:
@@ -258,7 +262,7 @@ class Trainable(dataset.Network):
             interrupt.args = (interrupted(done, epochs),)
             raise
         if not losses.item(-1) < doubts.SUSPECT:
-            doubts.after(self, losses, 0, job.X, job.y)
+            doubts.after(self.network, losses, 0, job.X, job.y)
         return History(epoch=range(epochs), loss=losses)
 
     def _done(self, most: int) -> int:
@@ -340,7 +344,7 @@ class Trainable(dataset.Network):
                 what = f"lr={schedule!r}" if schedule is not None else last
                 raise ValueError(f"steps_per_epoch must be given for {what}")
             steps_per_epoch = len(batches)
-        val = None if validation_data is None else dataset.validation_data(self, validation_data)
+        val = None if validation_data is None else dataset.validation_data(self.network, validation_data)
         if metrics and val is None:
             raise ValueError(f"metrics must have validation_data to be computed from, got {metrics!r}")
         steps = (steps_per_epoch or (len(batches) if isinstance(batches, Sized) else 0)) or None
@@ -359,7 +363,7 @@ class Trainable(dataset.Network):
             for batch in islice(_each(given), steps_per_epoch):
                 job = self._batch(batch, count, chosen)
                 if dropout is None:  # a generator moves on when there is a good batch
-                    dropout = checks.seed(rng) if rng is not None or any(self.dropout) else 0
+                    dropout = checks.seed(rng) if rng is not None or any(self.network.dropout) else 0
                 job.dropout, job.rates = dropout, None if rates is None else rates[count : count + 1]
                 mean[0] = 0
                 self._engine.train(job, mean, lambda done: None)
@@ -375,7 +379,7 @@ class Trainable(dataset.Network):
         if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
             raise TypeError(f"batches must hold (X, y) or (X, y, sample_weight), got {type(batch).__name__} as batch {index}")
         try:
-            data = dataset.prepare(self, *batch, whole=True)
+            data = dataset.prepare(self.network, *batch, whole=True)
         except (TypeError, ValueError) as error:
             raise type(error)(f"batches: number {index} is refused: {error}") from None
         return Job(data.X, data.y, data.code, optimizer, len(data.X), weighted=data.weighted)
