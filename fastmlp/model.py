@@ -62,8 +62,9 @@ class Model(Trainable):
     ----------
     network : Network
         What it is, apart from its parameters: its sizes, activations, loss, dtype and dropout, in one frozen object.
-    sizes, activations, loss_name, dtype, dropout
-        Its parts.
+    sizes, activations, dropout : tuple
+    loss_name : str
+    dtype : numpy.dtype
     params : (n,) array
         All parameters, W1 b1 W2 b2 ..., in one vector; may be written to.
     weights, biases : list of arrays

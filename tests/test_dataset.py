@@ -61,7 +61,7 @@ def test_a_memory_map_is_read_where_it_lies(tmp_path: Path, dtype: Any) -> None:
     file = mapped(tmp_path, X)
     model = net(dtype)
     whole = dataset.prepare(model.network, file, y, np.ones(ROWS))
-    first, last = dataset.split(model, file, y, np.ones(ROWS), 0.25, False)
+    first, last = dataset.split(model.network, file, y, np.ones(ROWS), 0.25, False)
     for data in (whole, first, last):
         assert np.shares_memory(data.X, file)
         assert not data.pieces
