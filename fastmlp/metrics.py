@@ -13,6 +13,8 @@ from fastmlp import checks
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+__docformat__ = "numpy"
+
 
 def accuracy(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None, multilabel: bool = False) -> float:
     """The fraction of rows that are classified rightly.

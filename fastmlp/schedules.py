@@ -15,6 +15,8 @@ import numpy as np
 from fastmlp import checks
 from fastmlp.monitor import MODES, Best, Mode
 
+__docformat__ = "numpy"
+
 __all__ = [
     "Constant",
     "Cosine",
