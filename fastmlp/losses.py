@@ -12,8 +12,6 @@ from fastmlp.kernels.layer.loss import LOSSES, Loss
 
 __all__ = ["LOSSES", "CustomLoss", "Loss"]
 
-Loss.__module__ = __name__  # where pickles look for it, whatever becomes of the kernels
-
 
 @dataclass(frozen=True)
 class CustomLoss:

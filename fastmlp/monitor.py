@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from fastmlp import metrics
 from fastmlp.metrics import METRICS
 
 Mode = Literal["auto", "min", "max"]
@@ -70,3 +71,6 @@ class Best:
 
     def _gain(self, value: float, other: float) -> float:
         return other - value if self._found and self._found[1] == "min" else value - other
+
+
+metrics.Best = Best  # type: ignore[attr-defined]  # where the pickles of version 0.1.0 look for it

@@ -27,7 +27,7 @@ FLOORS = [
     ["checks", "initialisation", "history"],
     ["activations", "losses"],
     ["arguments"],
-    ["metrics", "monitor", "schedules", "optimizer", "optimizers", "network", "types"],
+    ["metrics", "monitor", "schedules", "optimizer", "optimizers", "lbfgs", "network", "types"],
     ["engine"],
     ["training", "callbacks"],
     ["model"],

@@ -61,3 +61,18 @@ def test_the_loss_is_that_of_now() -> None:
 def test_where_the_classes_were() -> None:
     old = importlib.import_module("fastmlp.estimators")
     assert (old.MLPClassifier, old.MLPRegressor) == (MLPClassifier, MLPRegressor)
+
+
+@pytest.mark.parametrize("address", ["metrics.Best", "lbfgs.LBFGS", "optimizers.SGD", "callbacks.EarlyStopping", "losses.Loss"])
+def test_what_pickles_of_then_name_is_there(address: str) -> None:
+    module, _, name = address.partition(".")
+    assert isinstance(getattr(importlib.import_module(f"fastmlp.{module}"), name), type)
+
+
+def test_a_schedule_that_follows_a_course_goes_on() -> None:
+    model = Model([3, 1], rng=0)
+    model.fit(X, Y, 2, lr=fastmlp.schedules.ReduceOnPlateau(0.1), validation_split=0.2)
+    copied = pickle.loads(pickle.dumps(model).replace(b"fastmlp.monitor", b"fastmlp.metrics"))
+    for one in (model, copied):
+        one.fit(X, Y, 4, lr=fastmlp.schedules.ReduceOnPlateau(0.1), validation_split=0.2, initial_epoch=2)
+    np.testing.assert_array_equal(copied.params, model.params)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fastmlp import SGD, Adam, Model
+from fastmlp import SGD, Adam, Model, schedules
 from fastmlp.engine.route import Router
 from fastmlp.kernels import tuning
 from fastmlp.kernels.machine.interpreted import INTERPRETED
@@ -82,3 +83,24 @@ def test_another_route_leads_to_the_same_numbers(batch: int | None, monkeypatch:
     np.testing.assert_allclose(others, losses, rtol=1e-12)
     if not INTERPRETED:
         assert not np.array_equal(got, want)  # so it was another one
+
+
+def test_an_equal_optimizer_of_another_gain_goes_another_way() -> None:
+    router, one, other = Router(_network(2, 2, 1)), SGD(0.1), SGD(0.1)
+    object.__setattr__(other, "gain", 2.0)
+    assert one == other
+    paths = [router.training(9, _network(2, 2, 1).loss_code(), optimizer, False, False).path for optimizer in (one, other, one)]
+    assert paths[0] == paths[2] != paths[1] == BLOCKS
+
+
+def test_a_schedule_that_holds_an_array_trains_twice() -> None:
+    @dataclass(frozen=True)
+    class Table(schedules.Schedule):
+        values: np.ndarray
+
+        def rates(self, first: int, count: int, steps: int, epochs: int) -> np.ndarray:
+            return np.resize(self.values, count)
+
+    model = Model([2, 1], rng=0)
+    for _ in range(2):
+        model.fit(np.ones((4, 2)), np.ones(4), 2, lr=Table(np.array([0.1, 0.2])))

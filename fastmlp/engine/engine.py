@@ -1,8 +1,9 @@
 """Engine: the memory of one network and of its optimiser, and the kernels' calls on it.
 
 This is the gate: whoever calls, no kernel sees an array that does not fit the network. What users get wrong is told them
-before, by `fastmlp.checks`. An exception between any two steps of the interpreter leaves the model at its last completed
-step: what belongs together is replaced by one assignment, and what only says that something is ready is set last.
+before, by `fastmlp.checks`. An exception between any two steps of the interpreter leaves the parameters at their last
+completed step (the memory may be a new optimiser's by then): what belongs together is replaced by one assignment, and what
+only says that something is ready is set last.
 """
 
 from collections.abc import Callable
@@ -313,11 +314,11 @@ class Engine:
         if gradient.shape != self.params.shape:
             raise ValueError(f"gradient {gradient.shape} does not fit {self.params.size} parameters")
         with self._turn:
+            own = aligned(self._space.padded, self._store.dtype)
+            own[: gradient.size] = gradient  # first: whoever makes NumPy's warnings errors loses no optimiser's memory
             self._prepare(self._space.layout.task.loss, 1, 1)
             self._prepare_optimizer(optimizer)
             layout, memory = self._space.layout, self._memory
-            own = aligned(self._space.padded, self._store.dtype)
-            own[: gradient.size] = gradient
             kernels.apply_gradient(layout.plan, self._hyper, self._store, memory.moments, own, memory.state)
 
     def trim(self) -> None:

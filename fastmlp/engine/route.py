@@ -77,14 +77,15 @@ class Router:
         self._narrow_losses = () if activations[-1] == "softmax" or any(network.dropout) else BY_NUMBERS
         small = len(shapes) == 2 and max(sizes[:2]) <= tuning.RESIDENT_WIDTH and sizes[2] == 1
         small = small and activations[0] in ("relu", "tanh", "sigmoid", "identity")
-        self._last: tuple[tuple[Any, ...], Route] = (), Route(BLOCKS, 0, 0, False)
+        self._last: tuple[Optimizer | None, tuple[Any, ...], Route] = None, (), Route(BLOCKS, 0, 0, False)
         self._resident_losses = (BCE, *([MSE] if activations[-1] == "identity" else [])) if small else ()
 
-    def training(self, *call: Any) -> Route:
+    def training(self, rows: int, loss: int, optimizer: Optimizer, weighted: bool, rated: bool) -> Route:
         """Of steps as `_training` has them; the last one is remembered: a tenth of the smallest fit's time."""
-        if call != self._last[0]:
-            self._last = call, self._training(*call)
-        return self._last[1]
+        last, call = self._last, (rows, loss, weighted, rated)
+        if optimizer is not last[0] or call != last[1]:  # equal ones may differ in what is no setting, such as a gain
+            self._last = last = optimizer, call, self._training(rows, loss, optimizer, weighted, rated)
+        return last[2]
 
     def _training(self, rows: int, loss: int, optimizer: Optimizer, weighted: bool, rated: bool) -> Route:
         """Of steps over `rows` rows, which have weights if `weighted`; each with a learning rate to itself if `rated`."""

@@ -13,6 +13,7 @@ from fastmlp.losses import CustomLoss
 from fastmlp.model import Model
 from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import SGD, Adam, AdamW, Lion
+from fastmlp.schedules import Schedule
 from fastmlp.sklearn.solvers import Solver
 
 
@@ -115,7 +116,7 @@ class Objective:
         penalised = bool(given.l1 or given.l2)
         if not penalised:
             changed["l2"] = alpha * self.scale
-        if isinstance(given, SGD) and isinstance(given.lr, int | float):
+        if isinstance(given, SGD) and not isinstance(given.lr, Schedule):
             changed["lr"] = given.lr / self.scale
         optimizer = replace(given, **changed)
         object.__setattr__(optimizer, "gain", self.gain)  # of a fit, not of the class
