@@ -100,7 +100,7 @@ def test_bits_tells_versions_apart(tmp_path: Path) -> None:
     before = tmp_path / "before.txt"
     before.write_text(f"{int(one[:16], 16) ^ 1:016x}{one[16:]}\n{other}\n")
     compared = run("--than", str(before))
-    assert (compared.returncode, compared.stdout) == (1, "2 cases, 1 differ\n"), compared.stderr
+    assert (compared.returncode, compared.stdout) == (1, "2 cases, 1 differ; 0 new, 0 gone\n"), compared.stderr
 
 
 @pytest.mark.slow

@@ -110,8 +110,9 @@ def test_many_steps_of_fit_each_equal_the_oracles(optimizer, path, epochs):
 @pytest.mark.slow
 @each
 @pytest.mark.parametrize("path", ["strips", "blocks", "groups", "panels"])
-def test_a_thousand_steps_of_fit_each_equal_the_oracles(optimizer, path):
-    follows(optimizer, path, 1000 if path in ("strips", "panels") else 500)
+def test_hundreds_of_steps_of_fit_each_equal_the_oracles(optimizer, path):
+    """On the larger paths 150 epochs: a thousand steps of each took four minutes."""
+    follows(optimizer, path, {"strips": 1000, "groups": 500}.get(path, 150))
 
 
 @pytest.mark.small
