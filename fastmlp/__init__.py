@@ -8,9 +8,10 @@ from fastmlp.callbacks import Callback, EarlyStopping
 from fastmlp.engine.threads import get_num_threads, set_num_threads
 from fastmlp.history import History
 from fastmlp.kernels.machine.cache import CacheWarning
+from fastmlp.lbfgs import LBFGS
 from fastmlp.losses import CustomLoss
 from fastmlp.model import Gradients, Model
-from fastmlp.optimizers import LBFGS, SGD, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RAdam, RMSprop
+from fastmlp.optimizers import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RAdam, RMSprop
 from fastmlp.training.epochs import DivergenceError
 from fastmlp.warmup import warmup
 

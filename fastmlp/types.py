@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, SupportsFloat, TypeAli
 import numpy as np
 
 from fastmlp.activations import CustomActivation
+from fastmlp.lbfgs import LBFGS
 from fastmlp.optimizer import Optimizer
-from fastmlp.optimizers import LBFGS
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike as ArrayLike

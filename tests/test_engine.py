@@ -291,6 +291,15 @@ def test_a_state_is_copied_out_of_where_it_came_from() -> None:
 # ---- what is decided in one place ------------------------------------------------------------------------------------
 
 
+def test_a_gradient_that_cannot_be_converted_loses_no_memory() -> None:
+    model = Model([3, 2], dtype="float32", rng=0)
+    model.step(np.ones((4, 3)), np.ones((4, 2)), optimizer=Adam())
+    before = model._engine._memory
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+        model.apply_gradient(np.full(8, 1e300), lr=0.1)
+    assert model._engine._memory is before
+
+
 def test_a_code_that_no_kernel_has_is_an_error_and_changes_nothing(dtype: Any) -> None:
     X, y = np.ones((5, 4), dtype), np.zeros((5, 3), dtype)
     model = Model([4, 6, 3], dtype=dtype, rng=0)

@@ -120,6 +120,13 @@ def _half_slope(p: Any, y: Any) -> Any:
     return 2 * (p - y)
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_rate_is_the_same_number_in_any_type(kind: Any) -> None:
+    settings = {"hidden_layer_sizes": 4, "max_iter": 5, "random_state": 0}
+    one, other = (MLPRegressor(solver=fastmlp.SGD(rate), **settings).fit(X, TARGETS) for rate in (0.125, kind(0.125)))
+    assert one.loss_curve_ == other.loss_curve_
+
+
 def test_named_solvers() -> None:
     assert set(SOLVERS) >= {"adamw", "rmsprop", "adagrad", "adamax", "nadam", "lion"}
     for name, kind in SOLVERS.items():

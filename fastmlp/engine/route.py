@@ -27,6 +27,16 @@ from fastmlp.network import Network
 from fastmlp.optimizer import Optimizer
 
 
+def whole(count: int, unit: int) -> int:
+    """`count` rounded up to whole units."""
+    return -(-count // unit) * unit
+
+
+def group_rows(rows: int) -> int:
+    """Rows of each of the groups that GROUPS makes of `rows`; the last ones may have fewer."""
+    return whole(-(-rows // tuning.GROUPS), tuning.CHUNK_ROWS)
+
+
 class Route(NamedTuple):
     """How a step of a given number of rows is taken.
 
@@ -98,12 +108,11 @@ class Router:
 
     def step(self, rows: int) -> Route:
         """Of a gradient over `rows` rows, or a step that cannot be narrow."""
-        chunk = tuning.CHUNK_ROWS
+        # In blocks of about equal size, of whole chunks: a short last one would be slow for its few rows.
         if self._groups and rows >= tuning.GROUPED_ROWS:
-            group = -(-rows // (tuning.GROUPS * chunk)) * chunk
+            group = group_rows(rows)
             parts = -(-group // self.block)
-            return Route(GROUPS, tuning.GROUPS * (-(-group // (parts * chunk)) * chunk), parts, False)
+            return Route(GROUPS, tuning.GROUPS * whole(-(-group // parts), tuning.CHUNK_ROWS), parts, False)
         parts = -(-rows // self.block)
-        # About equal parts, in whole chunks: a short last one would be slow for its few rows.
-        block = rows if parts == 1 else -(-rows // (parts * chunk)) * chunk
+        block = rows if parts == 1 else whole(-(-rows // parts), tuning.CHUNK_ROWS)
         return Route(BLOCKS, block, parts, rows >= tuning.COPIED_ROWS)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastmlp.engine.route import Router
+from fastmlp.engine.route import Router, group_rows, whole
 from fastmlp.kernels import tuning
 from fastmlp.kernels.layer.activation import takes_input
 from fastmlp.kernels.layer.dropout import RATE_UNITS
@@ -31,11 +31,6 @@ def aligned(count: int, dtype: np.dtype) -> np.ndarray:
     raw.fill(0)
     start = -raw.ctypes.data % ALIGNMENT
     return raw[start : start + count * dtype.itemsize].view(dtype)
-
-
-def _whole(count: int, unit: int) -> int:
-    """`count` rounded up to whole units."""
-    return -(-count // unit) * unit
 
 
 def _headers(plan: np.ndarray) -> tuple[Table, Task]:
@@ -154,7 +149,7 @@ class Workspace:
             layer.dropped = dropped[i] if i < len(dropped) else 0
         self.drops = any(network.dropout)
         self.parameters = end
-        self.padded = _whole(end, PADDING)
+        self.padded = whole(end, PADDING)
         table.layers, table.parameters, table.block, task.loss = layers, self.padded, router.block, network.loss_code()
         self.piece = max(tuning.CALL_TURN // end // router.block, 1) * router.block
         self.settings = SQUARES - (-end // tuning.STRETCH)
@@ -174,7 +169,7 @@ class Workspace:
             return now
         block = min(rows, now.table.block)
         if grouped:
-            block = max(threads * min(-(-rows // (tuning.GROUPS * CHUNK_ROWS)) * CHUNK_ROWS, block), block)
+            block = max(threads * min(group_rows(rows), block), block)
         packed = rows if narrow else block
         sums = self.padded * PADDING if narrow else now.sums
         groups = self.padded * tuning.GROUPS if grouped else now.groups
@@ -189,8 +184,8 @@ class Workspace:
         ):
             return now
         # A block's size is rounded up to whole chunks.
-        rows = max(_whole(block, CHUNK_ROWS), now.capacity)
-        packed = max(_whole(packed, CHUNK_ROWS), now.packed)
+        rows = max(whole(block, CHUNK_ROWS), now.capacity)
+        packed = max(whole(packed, CHUNK_ROWS), now.packed)
         partials = max(rows // CHUNK_ROWS + 1, partials, now.partials)
         threads = max(threads, now.threads)
         # All is worked out aside: an interrupt must not leave offsets of one layout beside the size of another.
@@ -210,13 +205,13 @@ class Workspace:
         def place(count: int) -> int:
             nonlocal end
             start = end
-            end += _whole(count, PADDING)
+            end += whole(count, PADDING)
             return start
 
         widest = max(self.sizes)
         table.x_at = place(packed * self.sizes[0])
         table.y_at = place(packed * (self.sizes[-1] + 1))
-        table.weighing_size = _whole(self.sizes[-1], PADDING)
+        table.weighing_size = whole(self.sizes[-1], PADDING)
         table.weighing_at = place(rows // CHUNK_ROWS * table.weighing_size)
         table.gradient_at = place(self.padded)
         table.sums_at = place(sums)
@@ -224,7 +219,7 @@ class Workspace:
         table.outputs_at = place(packed * self.sizes[-1])
         table.spare_size = spare_room(1, widest) if any(layer.strips for layer in layers) else 0
         table.spare_at = place(rows * table.spare_size)
-        table.strip_size = max(TALL, 2 * VECTOR_BYTES // self.dtype.itemsize) * _whole(widest, PADDING)
+        table.strip_size = max(TALL, 2 * VECTOR_BYTES // self.dtype.itemsize) * whole(widest, PADDING)
         table.strip_at = place(threads * table.strip_size)
         for layer in layers:
             fan_in, fan_out = layer.fan_in, layer.fan_out
@@ -233,10 +228,10 @@ class Workspace:
             layer.d_at = place(rows * fan_out)
             wide, tall = 0, fan_in
             if layer.strips:
-                wide, tall = _whole(fan_out, PANEL_COLUMNS), _whole(fan_in, PANEL_COLUMNS)
+                wide, tall = whole(fan_out, PANEL_COLUMNS), whole(fan_in, PANEL_COLUMNS)
             layer.panels_at = place(rows * wide)
             layer.packed_at = place(fan_in * wide if layer.packed else 0)
-            layer.transposed_at = place(_whole(fan_out, PADDING) * tall) if fan_out > 1 else 0
+            layer.transposed_at = place(whole(fan_out, PADDING) * tall) if fan_out > 1 else 0
         table.size = end
         return end
 

@@ -143,8 +143,6 @@ def objective(loss: str | CustomLoss, output: str | CustomActivation, outputs: i
     activation = "identity" if output == "exp" else output
     if loss == "squared_error":
         return Objective(activation, "mse", 2.0, outputs)
-    if (
-        loss == "poisson"
-    ):  # of the logarithm of what is predicted: there (p - y) has no 0 / 0; with scikit-learn's constant terms
+    if loss == "poisson":  # of the logarithm of what is predicted, where (p - y) has no 0 / 0
         return Objective(activation, CustomLoss("poisson_deviance", _poisson, _poisson_slope), 1.0 / outputs)
     return Objective(activation, loss if isinstance(loss, CustomLoss) else NAMES[choice("loss", loss, NAMES)], 1.0)

@@ -87,9 +87,10 @@ early_stopping : bool, default=False
 validation_fraction : float, default=0.1
     In (0, 1).
 beta_1, beta_2 : float, default=0.9, 0.999
-    Of ``adam``, ``adamw``, ``adamax`` and ``nadam``: the decay of the running means of the gradient and of its square.
+    Of ``adam``, ``adamw``, ``adamax``, ``nadam`` and ``radam``: the decay of the running means of the gradient and of its
+    square.
 epsilon : float, default=1e-08
-    Of these four; for ``adam`` added before the bias correction.
+    Of these five; for ``adam`` added before the bias correction.
 n_iter_no_change : int or inf, default=10
     Epochs without an improvement of `tol` after which training stops.
 max_fun : int, default=15000

@@ -11,9 +11,10 @@ import numpy as np
 from fastmlp import checks
 from fastmlp.engine.engine import Engine, Job
 from fastmlp.history import History
+from fastmlp.lbfgs import LBFGS
 from fastmlp.network import Network
 from fastmlp.optimizer import Optimizer
-from fastmlp.optimizers import DEFAULT, LBFGS, choose
+from fastmlp.optimizers import DEFAULT, choose
 from fastmlp.schedules import Course, Schedule
 from fastmlp.training import dataset, doubts
 from fastmlp.training.epochs import Epochs, interrupted

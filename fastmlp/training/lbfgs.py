@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.engine.engine import Engine
-from fastmlp.optimizers import LBFGS
+from fastmlp.lbfgs import LBFGS
 
 
 def check(batch_size: int, rows: int, dropout: bool) -> None:
