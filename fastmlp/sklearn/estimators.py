@@ -95,6 +95,8 @@ class MLPClassifier(Estimator, peers.MLPClassifier):
         self._assign(locals())
         self.loss = "log_loss"
 
+    fit = Estimator.fit  # by name: pages of the API show what a class itself has
+
     @available_if(lambda self: self._check_solver())
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None, classes: ArrayLike | None = None
@@ -201,3 +203,5 @@ class MLPRegressor(Estimator, peers.MLPRegressor):
         n_threads: int | None = None,
     ) -> None:
         self._assign(locals())
+
+    fit, partial_fit = Estimator.fit, Estimator.partial_fit
