@@ -20,6 +20,14 @@ def begin(task: Any, params: Any, order: Any, progress: Any) -> int:
 
 
 @inlined
+def take_rate(task: Any, settings: Any, progress: Any, log: Any) -> None:
+    """The step's learning rate goes to the settings, if each step has one."""
+    if task.rated:
+        settings.lr = log.rates[progress.tick]
+        progress.tick = progress.tick + 1
+
+
+@inlined
 def end(task: Any, progress: Any, losses: Any, rows: int, loss: float) -> None:
     """Count the step and its mean loss, and go on to the next batch; losses[e] becomes the mean over epoch e's rows."""
     progress.steps = progress.steps + 1

@@ -14,7 +14,7 @@ from fastmlp.kernels.layer.loss import BCE, evaluate, from_logits, hard_bce, sof
 from fastmlp.kernels.layer.update import SGD, prepare
 from fastmlp.kernels.machine.jit import Int, Integers, Pointer, inlined, kernel
 from fastmlp.kernels.net.apply import apply, penalty
-from fastmlp.kernels.net.epoch import begin, end
+from fastmlp.kernels.net.epoch import begin, end, take_rate
 from fastmlp.kernels.net.parallel import Team
 from fastmlp.kernels.net.plan import Data, Log, Net, Optimizer, Progress, Sums, last_layer
 from fastmlp.kernels.tiles.across import sum_lanes, total
@@ -190,9 +190,7 @@ def narrow_batches(
             if rows == 0:
                 return
             batch.mass = rows
-            if task.rated:
-                settings.lr = log.rates[progress.tick]
-                progress.tick = progress.tick + 1
+            take_rate(task, settings, progress, log)
         stop = min(within + count * NARROW_ROWS, rows)
         count -= -(-(stop - within) // NARROW_ROWS)
         if not packed or task.samples > task.batch:

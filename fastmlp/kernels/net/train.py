@@ -9,7 +9,7 @@ from fastmlp.kernels.layer.update import Settings, prepare
 from fastmlp.kernels.machine.jit import Int, entry, inlined, kernel
 from fastmlp.kernels.machine.pointer import local, nothing, pointer, written
 from fastmlp.kernels.net.apply import apply
-from fastmlp.kernels.net.epoch import begin, end
+from fastmlp.kernels.net.epoch import begin, end, take_rate
 from fastmlp.kernels.net.gradient import NAN, gradient
 from fastmlp.kernels.net.narrow import narrow_batches
 from fastmlp.kernels.net.parallel import Team, crew, meet
@@ -86,9 +86,7 @@ def batches(
             progress.start = progress.cursor
             progress.rows = begin(task, net.params, data.order, progress)
             if progress.rows:  # there is no rate behind the last step's
-                if task.rated:
-                    settings.lr = log.rates[progress.tick]
-                    progress.tick = progress.tick + 1
+                take_rate(task, settings, progress, log)
                 prepare(task.optimizer, settings, progress.steps + 1, net.params)
         if not meet(team):
             return
