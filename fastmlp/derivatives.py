@@ -1,4 +1,8 @@
-"""Whether the derivative that a user's loss writes is that of the loss: a comparison with differences, in float64."""
+"""Whether the derivative that a user's loss writes is that of the loss: a comparison with differences, in float64.
+
+A loss may have kinks, may bend within any step, and be computed from numbers much larger than its changes. So each output is
+moved by steps of many sizes to both sides. A derivative is wrong if none of those that can tell allows it.
+"""
 
 import math
 from collections.abc import Callable
@@ -8,11 +12,11 @@ import numpy as np
 
 ROWS = 8  # that are looked at
 OUTPUTS = 64  # of a row; of more, the largest derivatives and others at equal distances
-# Steps of an output p: these, and these times |p|. The smaller ones are for losses that bend within the larger ones.
-STEPS = (1e-6, 1e-4)
+STEPS = (1e-6, 1e-4)  # of an output p: these, these times |p|, and these times its row's largest
+SMALLER = (1e-8, 1e-10, 1e-12)  # and these, where a loss may bend within the others
 TOLERANCE = 1e-4  # of a derivative, relative
-ROUNDING = 1000 * np.finfo(np.float64).eps  # of a loss, relative to the largest number that it is computed from
-DECISIVE = 1e-3  # the relative width of a range of slopes that is as good as a number
+ROUNDING = 1000 * np.finfo(np.float64).eps  # of a loss, relative to the largest number that it is known to be computed from
+SMALL = 1e-3  # of a slope: what it may be uncertain by and still tell
 
 # A NaN by which numbers that a function leaves out are known; what is only added to keeps it.
 UNWRITTEN = np.array(0x7FF8_0000_00C0_FFEE, np.int64)
@@ -21,22 +25,50 @@ RowFunction = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 
 
 class Slopes(NamedTuple):
-    """Where the derivative lies, by the differences to both sides of a point; where they meet in a kink, between them."""
+    """The slopes of a loss to both sides of a point, by one step.
 
+    Attributes
+    ----------
+    step : float
+    least, most : float
+        In a kink any number between them is a derivative.
+    rounding : float
+        What they may be wrong by because the loss is rounded.
+    bend : float
+        And because it bends: by how much the next step's slopes are others.
+    """
+
+    step: float
     least: float
     most: float
     rounding: float
+    bend: float = 0.0
+
+    def center(self) -> float:
+        return (self.least + self.most) / 2
 
     def width(self) -> float:
-        return self.most - self.least + 2 * self.rounding
+        return self.most - self.least
 
     def size(self) -> float:
         return max(abs(self.least), abs(self.most))
 
+    def doubt(self) -> float:
+        return self.width() + 2 * self.rounding
+
+    def meets(self, smaller: "Slopes") -> bool:
+        """Whether these may be the slopes that a smaller step has; if not, the loss bends within this one."""
+        room = self.rounding + smaller.rounding
+        return self.least - room <= smaller.most and smaller.least <= self.most + room
+
     def allow(self, slope: float) -> bool:
         """Whether a derivative is one of these, or near."""
-        near = TOLERANCE * max(self.size(), abs(slope)) + self.rounding
+        near = TOLERANCE * max(self.size(), abs(slope)) + self.rounding + self.bend
         return math.isfinite(slope) and self.least - near <= slope <= self.most + near
+
+    def __str__(self) -> str:
+        sure = self.width() <= SMALL * self.size()
+        return f"{self.center():.6g}" if sure else f"between {self.least:.6g} and {self.most:.6g}"
 
 
 def compare(what: str, function: RowFunction, P: np.ndarray, T: np.ndarray) -> bool:
@@ -78,15 +110,10 @@ def compare(what: str, function: RowFunction, P: np.ndarray, T: np.ndarray) -> b
         if len(left):
             raise ValueError(f"{where} the function does not set d[{left[0]}]: it must set all {len(d)} numbers of d")
         for j in _chosen(d):
-            slopes = _slopes(function, p, t, loss, int(j), float(d[j]))
-            if slopes is not None and not slopes.allow(float(d[j])):
-                found = (
-                    f"{slopes.least:.6g}"
-                    if slopes.most - slopes.least <= DECISIVE * slopes.size()
-                    else (f"between {slopes.least:.6g} and {slopes.most:.6g}")
-                )
+            refuted = _refuted(function, p, t, loss, int(j), float(d[j]))
+            if refuted is not None:
                 raise ValueError(
-                    f"{where} the derivative by p[{j}] is said to be {d[j]:.6g}, and is {found} by differences of the loss."
+                    f"{where} the derivative by p[{j}] is said to be {d[j]:.6g}, and is {refuted} by differences of the loss."
                     " check_gradient=False leaves this check out, for a derivative that is meant to be another"
                 )
     return seen
@@ -106,31 +133,46 @@ def _chosen(d: np.ndarray) -> np.ndarray:
     return np.union1d(largest, np.linspace(0, len(d) - 1, OUTPUTS // 2, dtype=np.intp))
 
 
-def _slopes(function: RowFunction, p: np.ndarray, t: np.ndarray, loss: float, j: int, slope: float) -> Slopes | None:
-    """The slopes of the loss by p[j] that the narrowest differences leave; None where the loss is not finite around p.
+def _refuted(function: RowFunction, p: np.ndarray, t: np.ndarray, loss: float, j: int, slope: float) -> Slopes | None:
+    """The slopes by p[j] that show a derivative to be wrong; None if there are none."""
+    found, allowed = [], 0
+    sizes = dict.fromkeys((1.0, abs(p[j]), np.abs(p).max()))
+    for step in [*(size * one for size in sizes for one in STEPS), *SMALLER]:
+        one = _slopes(function, p, t, loss, j, step)
+        if one is not None:
+            found.append(one)
+            allowed += one.doubt() <= SMALL * one.size() and one.allow(slope)
+            if allowed == 2:  # nearly always the first two
+                return None
+    if not found:
+        return None
+    found.sort()
+    sound = [one for i, one in enumerate(found) if all(one.meets(smaller) for smaller in found[:i])]
+    telling = [one for one in sound if one.rounding <= SMALL * one.size()]
+    # The smallest step that tells knows best; larger ones too, where they are no wider than a kink makes it.
+    best = telling[0] if telling else min(sound, key=Slopes.doubt)
+    at = found.index(best)
+    other = found[at + 1] if at + 1 < len(found) else found[at - 1]
+    telling = [one for one in telling if one.width() <= SMALL * one.size() + 3 * best.width()]
+    if any(one.allow(slope) for one in [*telling, best._replace(bend=abs(best.center() - other.center()))]):
+        return None
+    return min([*telling, best], key=Slopes.doubt)
 
-    If some that are as good as a number allow the derivative, these: of a larger step a loss that bends may be wrong.
-    """
-    moved, unused, best = p.copy(), np.empty_like(p), None
-    for step in [*STEPS, *(abs(p[j]) * one for one in STEPS)]:
-        losses, widths = [], []
-        for to in (p[j] - step, p[j] + step):
-            moved[j] = to
-            try:
-                losses.append(_call(function, moved, t, unused))
-            except Exception:  # a loss may be defined on one side only
-                losses.append(np.nan)
-            widths.append(abs(to - p[j]))
-        if not (np.isfinite(losses).all() and all(widths)):
-            continue
-        sides = (loss - losses[0]) / widths[0], (losses[1] - loss) / widths[1]
-        largest = max(abs(loss), *map(abs, losses), np.abs(p).max())
-        found = Slopes(min(sides), max(sides), ROUNDING * largest / min(widths))
-        if found.width() <= DECISIVE * max(found.size(), abs(slope)) and found.allow(slope):
-            return found
-        if best is None or found.width() < best.width():
-            best = found
-    return best
+
+def _slopes(function: RowFunction, p: np.ndarray, t: np.ndarray, loss: float, j: int, step: float) -> Slopes | None:
+    """Those by p[j]; None where the loss is not finite, or p so large that it does not move."""
+    moved, unused, sides, largest = p.copy(), np.empty_like(p), [], max(abs(loss), np.abs(p).max())
+    for to in (p[j] - step, p[j] + step):
+        moved[j] = to
+        try:
+            there = _call(function, moved, t, unused)
+        except Exception:  # a loss may be defined on one side only
+            return None
+        if to == p[j] or not math.isfinite(there):
+            return None
+        sides.append((there - loss) / (to - p[j]))
+        largest = max(largest, abs(there))
+    return Slopes(step, min(sides), max(sides), ROUNDING * largest / step) if all(map(math.isfinite, sides)) else None
 
 
 def _text(array: np.ndarray) -> str:

@@ -386,6 +386,8 @@ class Trainable:
             data = dataset.prepare(self.network, *batch, whole=True)
         except (TypeError, ValueError) as error:
             raise type(error)(f"batches: number {index} is refused: {error}") from None
+        if self._engine.unchecked is not None:
+            self._engine.check(data.X, data.y, data.code, data.weighted)
         return Job(data.X, data.y, data.code, optimizer, len(data.X), weighted=data.weighted)
 
 

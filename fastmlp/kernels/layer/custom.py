@@ -10,7 +10,9 @@ import linecache
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
+from inspect import CO_VARARGS
 from itertools import pairwise
 from pathlib import Path
 from types import FunctionType
@@ -101,31 +103,43 @@ def _where(error: Exception, function: Any) -> str:
     return f" ({file}:{line}{': ' if text else ''}{text})"
 
 
+def _alone(function: Any, count: int) -> Any:
+    """What compiles a function by itself: its own dispatcher, whose errors say most, if it takes just so many arguments."""
+    code = getattr(getattr(function, "py_func", None), "__code__", None)
+    if code and code.co_argcount == count and not code.co_flags & CO_VARARGS and getattr(function, "_can_compile", False):
+        return function
+
+    def of_one(a: Any) -> Any:
+        return function(a)
+
+    def of_two(a: Any, b: Any) -> Any:
+        return function(a, b)
+
+    def of_three(a: Any, b: Any, c: Any) -> Any:
+        return function(a, b, c)
+
+    return njit((of_one, of_two, of_three)[count - 1])
+
+
 def _refuse(functions: Functions) -> None:
     """Raise for the first of the functions that Numba cannot compile, or that returns no number."""
     for name, function, kinds in functions:
         plain = getattr(function, "py_func", function)
-
-        def call(*args: Any, function: Any = function) -> Any:
-            return function(*args)
-
-        dispatcher = function if plain is not function else njit(call)
         what = "arrays p, t and d" if name == "function" else "a number" if len(kinds) == 1 else "two numbers"
         wanted = f"{name} must be a function of {what} to a number that Numba can compile, got {plain!r}"
+        dispatcher = _alone(function, len(kinds))
         try:
             native.apart(partial(dispatcher.compile, kinds))
         except Exception as error:
             reason = _reason(error)
             if name == "function":
-                try:
-                    native.apart(partial(dispatcher.compile, kinds[2:] * 3))
+                with suppress(Exception):
+                    native.apart(partial(_alone(function, 3).compile, kinds[2:] * 3))
                     reason = "it writes to p or t, or takes them as arrays that may be written to; they are read-only"
-                except Exception:
-                    pass  # it is something else
             raise TypeError(f"{wanted}: {reason}{_where(error, plain)}") from None
         found = types.unliteral(dispatcher.overloads[kinds].signature.return_type)
         if not isinstance(found, types.Integer | types.Float | types.Boolean):
-            raise TypeError(f"{wanted}: it returns {found}{_where(TypeError(), plain)}")
+            raise TypeError(f"{wanted}: it returns {found}{_where(TypeError(), plain)}") from None
 
 
 def _table(functions: Functions, loops: list[tuple[Callable[..., Any], Any]]) -> int:
