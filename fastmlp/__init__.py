@@ -7,6 +7,8 @@ from fastmlp.activations import CustomActivation
 from fastmlp.callbacks import Callback, EarlyStopping
 from fastmlp.engine.threads import get_num_threads, set_num_threads
 from fastmlp.history import History
+from fastmlp.interchange.c import to_c
+from fastmlp.interchange.numpy import to_numpy
 from fastmlp.kernels.machine.cache import CacheWarning
 from fastmlp.lbfgs import LBFGS
 from fastmlp.losses import CustomLoss
@@ -48,6 +50,8 @@ __all__ = [
     "metrics",
     "schedules",
     "set_num_threads",
+    "to_c",
+    "to_numpy",
     "warmup",
 ]
 ESTIMATORS = ("MLPClassifier", "MLPRegressor")  # not in __all__: a star import does without scikit-learn

@@ -31,7 +31,7 @@ FLOORS = [
     ["engine"],
     ["training", "callbacks"],
     ["model"],
-    ["sklearn", "estimators", "warmup", "onnx"],
+    ["sklearn", "estimators", "warmup", "onnx", "interchange"],
     [""],  # fastmlp itself
     ["__main__"],
 ]
