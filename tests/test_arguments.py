@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -278,6 +279,19 @@ def optimizer(kind: Any) -> Function:
     return Function(kind, {}, **{name: SETTINGS[name] for name in inspect.signature(kind).parameters})
 
 
+EXPORT = {
+    "model": [(value, "^model must be a fastmlp.Model or a fitted estimator, got ") for value in (None, "net.h", Model, W)],
+    "path": [(value, "^path must be a string or a path, got ") for value in (None, 3, b"net.h")],
+}
+
+
+def columns(name: str) -> Bad:
+    """Of a number for each input."""
+    shape = rf"^{name} must have shape \(3,\), a number for each input, got "
+    finite = [(like(value, (3,)), f"^{name} must be finite, got ") for value in (np.nan, np.inf)]
+    return [*array(name, shape, 1.0, np.ones(2), np.ones((3, 1))), *finite]
+
+
 TABLE = {
     "Model": Function(
         Model,
@@ -382,6 +396,15 @@ TABLE = {
     ),
     **{kind.__name__: optimizer(kind) for kind in OPTIMIZERS},
     "set_num_threads": Function(fastmlp.set_num_threads, {"n": 1}, n=whole("n")),
+    "to_c": Function(
+        fastmlp.to_c,
+        {"model": MODEL, "path": os.devnull},
+        **EXPORT,
+        name=[*((value, "^name must be a string, got ") for value in (3, None)), ("a b", "^name must be a C identifier")],
+        mean=columns("mean"),
+        scale=[*columns("scale"), *((like(value, (3,)), "^scale must be above 0, got ") for value in (0, -1))],
+    ),
+    "to_numpy": Function(fastmlp.to_numpy, {"model": MODEL}, **EXPORT),
     "warmup": Function(fastmlp.warmup, {}, dtype=DTYPE),
     **{
         f"metrics.{name}": Function(

@@ -27,7 +27,7 @@ RELATIONS: dict[type, str] = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: 
 INTRINSICS = {
     "fma": """
 /* a * b + c, rounded once where the processor can. */
-static inline T NET_fma(T a, T b, T c) {
+UPPER_INLINE T NET_fma(T a, T b, T c) {
 #if defined(UPPER_WIDE)
     volatile T rounded = (T)((WIDE)a * b + c); /* gcc 12's vectoriser would leave the rounding out */
     return rounded;
@@ -38,24 +38,24 @@ static inline T NET_fma(T a, T b, T c) {
 #endif
 }""",
     "where": """
-static inline T NET_where(int mask, T a, T b) { return mask ? a : b; }""",
+UPPER_INLINE T NET_where(int mask, T a, T b) { return mask ? a : b; }""",
     "maximum": """
 /* The larger; a NaN in a stays. */
-static inline T NET_maximum(T a, T b) { return b > a ? b : a; }""",
+UPPER_INLINE T NET_maximum(T a, T b) { return b > a ? b : a; }""",
     "minimum": """
 /* The smaller; a NaN in a stays. */
-static inline T NET_minimum(T a, T b) { return b < a ? b : a; }""",
+UPPER_INLINE T NET_minimum(T a, T b) { return b < a ? b : a; }""",
     "quotient": """
-static inline T NET_quotient(T a, T b) { return a / b; }""",
+UPPER_INLINE T NET_quotient(T a, T b) { return a / b; }""",
     "root": """
-static inline T NET_root(T a) { return sqrtF(a); }""",
+UPPER_INLINE T NET_root(T a) { return sqrtF(a); }""",
     "fabs": """
-static inline T NET_fabs(T a) { return fabsF(a); }""",
+UPPER_INLINE T NET_fabs(T a) { return fabsF(a); }""",
     "copysign": """
-static inline T NET_copysign(T a, T b) { return copysignF(a, b); }""",
+UPPER_INLINE T NET_copysign(T a, T b) { return copysignF(a, b); }""",
     "rint": """
 /* The nearest integer, ties to even. */
-static inline T NET_rint(T a) {
+UPPER_INLINE T NET_rint(T a) {
 #if defined(__SSE4_1__) || defined(__ARM_FEATURE_DIRECTED_ROUNDING) || defined(__FAST_MATH__) || __FLT_EVAL_METHOD__
     return rintF(a);
 #else /* rint would be a call, with which no loop is vectorised */
@@ -65,7 +65,7 @@ static inline T NET_rint(T a) {
 }""",
     "scale": """
 /* 2**k for an integral k within the exponents of normal numbers: k is added to the bits of a number whose last one counts 1. */
-static inline T NET_power_of_two(T k) {
+UPPER_INLINE T NET_power_of_two(T k) {
     union { T number; BITS bits; } u;
     u.number = k + SHIFT;
     u.bits = (u.bits << MANTISSA) + ((BITS)BIAS << MANTISSA);
@@ -73,7 +73,7 @@ static inline T NET_power_of_two(T k) {
 }
 
 /* a * 2**n for an integral n, in two steps so that overflow and subnormal results come out right. */
-static inline T NET_scale(T a, T n) {
+UPPER_INLINE T NET_scale(T a, T n) {
     T half = NET_rint(n * HALF);
     return a * NET_power_of_two(half) * NET_power_of_two(n - half);
 }""",
@@ -160,7 +160,7 @@ class _Body:
         self.statements(definition.body)
         summary = (ast.get_docstring(definition) or "").partition("\n")[0]
         comment = [f"/* {summary} */"] if summary else []
-        return "\n".join(["", *comment, f"static inline {number} {name}({taken}) {{", *self.lines, "}"])
+        return "\n".join(["", *comment, f"{self.translator.name.upper()}_INLINE {number} {name}({taken}) {{", *self.lines, "}"])
 
     def refused(self, node: ast.AST) -> TypeError:
         place = f"{self.python.__module__}.{self.python.__qualname__}"
