@@ -243,6 +243,8 @@ def test_rows_where_all_is_finite(compiler: str, tmp_path: Path) -> None:
     assert library.selftest(0) == 0
     with pytest.raises(ValueError, match="model must have finite outputs and rounding errors"):
         to_c(Model.from_weights([[[1.0]]], [[800.0]], ["exp"]), tmp_path / "infinite.h")
+    with pytest.raises(ValueError, match="model must have finite outputs and rounding errors"):
+        to_c(Model([2, 1], dtype="float32", rng=0), tmp_path / "infinite.h", mean=[1e39, 0.0], scale=[1e30, 1.0])
     assert not (tmp_path / "infinite.h").exists()
 
 

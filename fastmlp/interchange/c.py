@@ -248,8 +248,8 @@ def _test_rows(net: Model, mean: np.ndarray, scale: np.ndarray) -> dict[str, np.
     """Inputs, the library's outputs for them, and their bounds: normal, or nearer to the mean if only there all is finite."""
     normal = np.random.default_rng(0).standard_normal((ROWS, len(mean)))
     for size in (1.0, 0.1, 0.01, 0.0):
-        X = (mean + size * scale * normal).astype(net.dtype)
-        expected, within = net.predict(X), checks.silently(partial(bounds, net, X)).astype(net.dtype)
+        X = checks.contiguous(mean + size * scale * normal, net.dtype)
+        expected, within = net.predict(X), checks.contiguous(checks.silently(partial(bounds, net, X)), net.dtype)
         if np.isfinite(expected).all() and np.isfinite(within).all():
             return {"GIVEN": X, "EXPECTED": expected, "BOUNDS": within}
     got = f"outputs up to {np.abs(expected).max():g}, known to within {within.max():g}"
