@@ -257,19 +257,6 @@ def test_a_step_of_the_same_size_may_have_other_weights():
         assert error(model.params, twin.params) <= 1e-14
 
 
-@pytest.mark.small
-def test_fits_take_no_negative_weights():
-    model, X, y, w = Model([2, 1], rng=0), np.ones((3, 2)), np.ones(3), [1.0, -1.0, 2.0]
-    model.step(X, y, sample_weight=w)
-    for call in (
-        lambda: model.fit(X, y, sample_weight=w),
-        lambda: model.fit_batches([(X, y, w)]),
-        lambda: model.fit(X, y, validation_data=(X, y, w)),
-    ):
-        with pytest.raises(ValueError, match="sample_weight must be finite and at least 0, got -1"):
-            call()
-
-
 # ---- nothing to learn from -------------------------------------------------------------------------------------------
 
 

@@ -317,7 +317,7 @@ def from_logits(code: int) -> bool:
 
 @inlined
 def terms_of(code: int, mass: float, outputs: int) -> float:
-    """What a batch's loss is divided by: `mass` is its rows, or the sum of their weights' sizes."""
+    """What a batch's loss is divided by: `mass` is its rows, or the sum of their weights' absolute values."""
     if code == OUTPUT_GRADIENT or code == LOGIT_GRADIENT:
         return 1.0
     if code < CUSTOM and ROW_MEAN >> code + _SHIFT & 1 != 0:
@@ -369,7 +369,7 @@ def evaluate_weighted(
 
 @kernel
 def weigh(y: Pointer, order: Integers, ordered: Int, rows: Int, targets: Int) -> Double:
-    """The sum of the sizes of the weights of `rows` rows of y (of those in `order`, if `ordered`); 1 where nothing counts."""
+    """The sum of the absolute weights of `rows` rows of y (of those in `order`, if `ordered`); 1 where it is 0: none counts."""
     result = 0.0
     for i in range(rows):
         result += abs(y[(order[i] if ordered else i) * targets + targets - 1])
