@@ -10,10 +10,9 @@ from fastmlp.history import History
 from fastmlp.kernels.machine.cache import CacheWarning
 from fastmlp.lbfgs import LBFGS
 from fastmlp.losses import CustomLoss
-from fastmlp.model import LayerOutput, Model
+from fastmlp.model import Gradients, LayerOutput, Model
 from fastmlp.optimizers import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RAdam, RMSprop
 from fastmlp.training.epochs import DivergenceError
-from fastmlp.training.steps import Gradients
 from fastmlp.warmup import warmup
 
 if TYPE_CHECKING:

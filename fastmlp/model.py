@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from fastmlp.initialisation import INITS, initialise
 from fastmlp.losses import LOSSES, CustomLoss
 from fastmlp.network import Network
 from fastmlp.training.fit import Trainable
+from fastmlp.training.steps import Gradients as Gradients  # pickles look for it here
 from fastmlp.types import Activations, ArrayLike, DType, InitName, LossName, Rng
 
 
@@ -312,10 +313,10 @@ class Model(Trainable):
         X = checks.features(X, self.sizes[0], self.dtype)
         return [LayerOutput(z, a) for z, a in self._engine.layer_outputs(X)]
 
-    def copy(self) -> "Model":
-        """An independent model that is the same: its network, parameters, and the optimiser's memory.
+    def copy(self) -> Self:
+        """An independent model with the same network, parameters and optimiser's memory.
 
-        So it trains on with the same bits, as one does that `copy.deepcopy` or a pickle makes.
+        It is what `copy.deepcopy` makes, and trains on with the same bits.
 
         Examples
         --------

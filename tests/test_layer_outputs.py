@@ -17,6 +17,7 @@ from reference_update import PATHS, path_problem
 
 from fastmlp import CustomActivation, Model
 from fastmlp.kernels import tuning
+from fastmlp.kernels.net import train as kernels
 
 
 def of(p: Any, **options: Any) -> Model:
@@ -113,6 +114,18 @@ def test_arrays_are_new_and_apart() -> None:
     (z, a), _ = model.layer_outputs(p.X.tolist())
     np.testing.assert_array_equal(z, arrays[0])
     np.testing.assert_array_equal(z, a)
+
+
+@pytest.mark.small
+def test_the_gate_refuses_what_does_not_fit() -> None:
+    """Whoever calls: the engine, and its kernel."""
+    model, params = Model([3, 5, 2], rng=0), np.ones(32)
+    with pytest.raises(ValueError, match=r"X \(4, 2\) does not fit a network of sizes \(3, 5, 2\)"):
+        model._engine.layer_outputs(np.ones((4, 2)))
+    plan, x, wide = model._engine._space.layout.plan, np.ones((4, 3)), np.ones((4, 5))
+    for index, z, out in ((-1, wide, wide), (2, wide, wide), (0, np.ones((4, 6)), wide), (0, wide, np.ones((3, 5)))):
+        assert not kernels.layer_outputs(plan, params, index, x, z, out)
+    assert kernels.layer_outputs(plan, params, 0, x, wide, wide.copy())
 
 
 def test_it_takes_its_turn() -> None:

@@ -15,7 +15,6 @@ from fastmlp.types import ArrayLike, SteppingOptimizer
 if TYPE_CHECKING:
     from fastmlp.model import Model
 
-
 # X and its targets as the kernels read them, the loss's code for these, and whether each row of targets ends with its weight.
 _Given: TypeAlias = tuple[np.ndarray, np.ndarray, int, bool]
 
@@ -59,6 +58,11 @@ class Differentiable:
         -------
         float
 
+        Raises
+        ------
+        ValueError, TypeError
+            As for `step`.
+
         Examples
         --------
         >>> import fastmlp
@@ -96,6 +100,11 @@ class Differentiable:
         -------
         Gradients
             By weights, biases and inputs. With `output_gradient`, the vector-Jacobian products of G.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for `step`.
 
         Examples
         --------
@@ -144,6 +153,11 @@ class Differentiable:
             The loss; None with `output_gradient`.
         (n,) array
             The gradient, laid out as `params`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for `step`.
 
         Examples
         --------
