@@ -8,6 +8,7 @@ import numpy as np
 
 from fastmlp import arguments, checks
 from fastmlp.activations import CustomActivation, init_of
+from fastmlp.compiled import CompiledModel
 from fastmlp.engine.engine import Engine
 from fastmlp.initialisation import INITS, initialise
 from fastmlp.losses import LOSSES, CustomLoss
@@ -285,7 +286,7 @@ class Model(Trainable):
         if out is None:
             out = to = np.empty(shape, network.dtype)
         else:
-            to = checks.output(out, X, self._engine.params, shape)
+            to = checks.output("out", out, shape, self._engine.params, X=X)
         self._engine.predict(checked, to)
         return out
 
@@ -377,6 +378,36 @@ class Model(Trainable):
         network = self.network
         X = checks.features(X, network.sizes[0], network.dtype)
         return X, *dataset.targets(network, self._code, y, len(X))
+
+    def compiled(self, live: bool = False) -> CompiledModel:
+        """The net as a value that Numba knows, for users' own ``@njit`` functions and for C.
+
+        Parameters
+        ----------
+        live : bool
+            Whether it reads this model's own parameters, which training changes, or a copy of what they are now. Who reads them
+            while another thread trains may get outputs of a step half done.
+
+        Returns
+        -------
+        CompiledModel
+
+        Examples
+        --------
+        >>> import numba, numpy as np, fastmlp
+        >>> f = fastmlp.Model.from_weights([[[2.0]]], [[1.0]]).compiled()
+        >>> @numba.njit
+        ... def iterate(f, x, times):
+        ...     out = np.empty_like(x)
+        ...     for _ in range(times):
+        ...         f(x, out)
+        ...         x[:] = out
+        ...     return x[0]
+        >>> iterate(f, np.array([1.0]), 10)
+        2047.0
+        """
+        live = checks.flag("live", live)
+        return CompiledModel(self.network, self._engine.parameters(live), self if live else None)
 
     def trim(self) -> None:
         """Give back the memory that only makes the next calls faster: this model's scratch, and that which all models share.
