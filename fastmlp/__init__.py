@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from fastmlp import activations, kernels, losses, metrics, schedules
 from fastmlp.activations import CustomActivation
 from fastmlp.callbacks import Callback, EarlyStopping
+from fastmlp.compiled import CompiledModel
 from fastmlp.engine.threads import get_num_threads, set_num_threads
 from fastmlp.history import History
 from fastmlp.kernels.machine.cache import CacheWarning
@@ -30,6 +31,7 @@ __all__ = [
     "Adamax",
     "CacheWarning",
     "Callback",
+    "CompiledModel",
     "CustomActivation",
     "CustomLoss",
     "DivergenceError",

@@ -167,26 +167,25 @@ def features(X: Any, columns: int, dtype: np.dtype, most: float = np.inf) -> np.
     return contiguous(array, dtype)
 
 
-def output(out: Any, X: Any, params: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """`out` as the kernels write to it: the outputs for X, not in the way of what they are computed from."""
+def output(name: str, out: Any, shape: tuple[int, ...], params: np.ndarray, **read: Any) -> np.ndarray:
+    """`out` as the kernels write to it: of the parameters' dtype, and not in the way of what is read meanwhile."""
+    wanted = f"{name} must be a writeable C-contiguous {params.dtype} array of shape {shape}, got"
     if not isinstance(out, np.ndarray):
-        raise TypeError(_output_refused(params, shape, type(out).__name__))
+        raise TypeError(f"{wanted} {type(out).__name__}")
     if out.dtype != params.dtype or out.shape != shape:
-        raise ValueError(_output_refused(params, shape, f"{out.dtype} of shape {out.shape}"))
+        raise ValueError(f"{wanted} {out.dtype} of shape {out.shape}")
     flags = out.flags
     if not flags.carray:
         lacks = "read-only" if not flags.writeable else "not C-contiguous" if not flags.c_contiguous else "not aligned"
-        raise ValueError(_output_refused(params, shape, f"one that is {lacks}"))
-    # Arrays that own their memory do not share it; to ask NumPy takes 0.4 us each time.
-    if out is X or not (flags.owndata and type(X) is np.ndarray and X.flags.owndata):
-        for name, other in (("X", X), ("the model's parameters", params)):
-            if np.shares_memory(out, other):
-                raise ValueError(_output_refused(params, shape, f"one that shares memory with {name}"))
+        raise ValueError(f"{wanted} one that is {lacks}")
+    for other, array in read.items():
+        # Arrays that own their memory do not share it; to ask NumPy takes 0.4 us each time.
+        if out is array or not (flags.owndata and type(array) is np.ndarray and array.flags.owndata):
+            if np.shares_memory(out, array):
+                raise ValueError(f"{wanted} one that shares memory with {other}")
+            if np.shares_memory(out, params):
+                raise ValueError(f"{wanted} one that shares memory with the model's parameters")
     return out if type(out) is np.ndarray else out.view(np.ndarray)
-
-
-def _output_refused(params: np.ndarray, shape: tuple[int, int], got: str) -> str:
-    return f"out must be a writeable C-contiguous {params.dtype} array of shape {shape}, got {got}"
 
 
 def within(array: np.ndarray, most: float) -> bool:

@@ -1,14 +1,14 @@
 """Model: a multilayer perceptron, as users see it. It validates; its `Engine` owns the buffers and calls the kernels."""
 
-import copy
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastmlp import arguments, checks
 from fastmlp.activations import CustomActivation, init_of
+from fastmlp.compiled import CompiledModel
 from fastmlp.engine.engine import Engine
 from fastmlp.initialisation import INITS, initialise
 from fastmlp.losses import LOSSES, CustomLoss
@@ -164,7 +164,8 @@ class Model(Trainable):
     # By name: pages of the API show what a class itself has.
     fit, fit_batches = Trainable.fit, Trainable.fit_batches
     loss, backward, gradient = Trainable.loss, Trainable.backward, Trainable.gradient
-    step, apply_gradient, set_params_from = Trainable.step, Trainable.apply_gradient, Trainable.set_params_from
+    step, apply_gradient = Trainable.step, Trainable.apply_gradient
+    copy, set_params_from = Trainable.copy, Trainable.set_params_from
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_code"} | {"_engine": self._engine.save()}
@@ -266,7 +267,7 @@ class Model(Trainable):
         if out is None:
             out = to = np.empty(shape, network.dtype)
         else:
-            to = checks.output(out, X, self._engine.params, shape)
+            to = checks.output("out", out, shape, self._engine.params, X=X)
         self._engine.predict(checked, to)
         return out
 
@@ -313,21 +314,35 @@ class Model(Trainable):
         X = checks.features(X, self.sizes[0], self.dtype)
         return [LayerOutput(z, a) for z, a in self._engine.layer_outputs(X)]
 
-    def copy(self) -> Self:
-        """An independent model with the same network, parameters and optimiser's memory.
+    def compiled(self, live: bool = False) -> CompiledModel:
+        """The net as a value that Numba knows, for users' own ``@njit`` functions and for C.
 
-        It is what `copy.deepcopy` makes, and trains on with the same bits.
+        Parameters
+        ----------
+        live : bool
+            Whether it reads this model's own parameters, which training changes, or a copy of what they are now. Who reads them
+            while another thread trains may get outputs of a step half done.
+
+        Returns
+        -------
+        CompiledModel
 
         Examples
         --------
-        >>> import fastmlp
-        >>> model = fastmlp.Model([2, 3, 1], rng=0)
-        >>> target = model.copy()
-        >>> loss = model.step([[1.0, 2.0]], [3.0])
-        >>> (target.params == model.params).all()
-        np.False_
+        >>> import numba, numpy as np, fastmlp
+        >>> f = fastmlp.Model.from_weights([[[2.0]]], [[1.0]]).compiled()
+        >>> @numba.njit
+        ... def iterate(f, x, times):
+        ...     out = np.empty_like(x)
+        ...     for _ in range(times):
+        ...         f(x, out)
+        ...         x[:] = out
+        ...     return x[0]
+        >>> iterate(f, np.array([1.0]), 10)
+        2047.0
         """
-        return copy.deepcopy(self)
+        live = checks.flag("live", live)
+        return CompiledModel(self.network, self._engine.parameters(live), self if live else None)
 
     def trim(self) -> None:
         """Give back the memory that only makes the next calls faster: this model's scratch, and that which all models share.

@@ -20,7 +20,7 @@ from fastmlp.engine import threads
 from fastmlp.engine.route import Route
 from fastmlp.engine.state import Job, Memory, fresh
 from fastmlp.engine.turn import Turn
-from fastmlp.engine.workspace import Workspace, aligned
+from fastmlp.engine.workspace import PADDING, Workspace, aligned
 from fastmlp.kernels import tuning
 from fastmlp.kernels.layer.loss import takes_labels
 from fastmlp.kernels.layer.update import Settings
@@ -45,7 +45,7 @@ class Engine:
     def __init__(self, network: Network) -> None:
         dtype = network.dtype
         self._space = Workspace(network)
-        self._store = aligned(self._space.padded, dtype)
+        self._store = aligned(self._space.padded + PADDING, dtype)  # one row's kernels read up to a register beyond the last
         self.params = self._store[: self._space.parameters]
         self._memory = Memory(SGD, np.zeros(1, dtype), False, *fresh())
         self._hyper = np.zeros(0)
@@ -88,6 +88,15 @@ class Engine:
             self._hyper_of = self._ready = None
             # One step of the interpreter: calls of C functions by C functions, between which no exception can come.
             tuple(map(call, (partial(setattr, self, "_memory", memory), partial(np.copyto, self.params, params))))
+
+    def parameters(self, live: bool) -> np.ndarray:
+        """The parameters with the room behind them that kernels may read: themselves if `live`, else a copy."""
+        if live:
+            return self._store
+        copied = aligned(len(self._store), self._store.dtype)
+        with self._turn:
+            copied[:] = self._store
+        return copied
 
     def views(self, flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """The weights and the biases in a vector that is laid out as `params`."""
