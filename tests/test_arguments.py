@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -204,12 +205,23 @@ DROPOUT = [
     ([0.1, 0.2], "^dropout must hold 1 rates, one a hidden layer, got 2$"),
     ([np.nan], "^dropout must be a finite number"),
 ]
-ROOM = r"^out must be a writeable C-contiguous float64 array of shape \(6, 2\), got "
-OUT = [
-    *((value, ROOM) for value in ([[0.0] * 2] * 6, 3, "out", np.empty((6, 3)), np.empty((6, 2), "f4"), np.empty(12))),
-    (np.empty((2, 6)).T, ROOM + "one that is not C-contiguous$"),
-    (np.broadcast_to(0.0, (6, 2)), "^out must be .*got one that is read-only$"),
-]
+
+
+def written(name: str, shape: str, good: tuple[int, ...]) -> Bad:
+    """Of an array that is written to."""
+    room = rf"^{name} must be a writeable C-contiguous float64 array of shape {shape}, got "
+    turned = np.empty(good[::-1]).T
+    return [
+        *(
+            (value, room)
+            for value in ([[0.0] * 2] * 6, 3, "out", np.empty((6, 4)), np.empty(good, "f4"), np.empty(math.prod(good)))
+        ),
+        (turned, room + "one that is not C-contiguous$"),
+        (np.broadcast_to(0.0, good), f"^{name} must be .*got one that is read-only$"),
+    ]
+
+
+OUT = written("out", r"\(6, 2\)", (6, 2))
 G = array("g", r"^g must have shape \(26,\), got ", 1.0, np.ones(25), np.ones((26, 1)))
 PULLED = array(
     "output_gradient", r"^output_gradient must have shape \(6, 2\) for 2 outputs, got ", 1.0, Y[0], Y[:, :1], Y[:, 0]
@@ -370,6 +382,23 @@ TABLE = {
     "Model.set_params_from": Function(
         MODEL.set_params_from, {"other": np.ones(26)}, other=OTHER, tau=number("tau", 0, -0.1, 1.001)
     ),
+    "Model.compiled": Function(MODEL.compiled, {}, live=flag("live")),
+    "CompiledModel.pull": Function(
+        MODEL.compiled().pull,
+        {"x": X, "g": Y},
+        x=array("x", r"^x must have shape \(3,\) or \(rows, 3\), got ", 1.0, np.ones(4), X[:, :2], X[None]),
+        g=[
+            *array("g", r"^g must have shape \(2,\) or \(rows, 2\), got ", 1.0, np.ones(3), X, Y[None]),
+            *((value, "^g must have a row for each of x's, ") for value in (Y[0], Y[:5])),
+        ],
+        dx=written("dx", r"\(6, 3\)", (6, 3)),
+    ),
+    "CompiledModel.jacobian": Function(
+        MODEL.compiled().jacobian,
+        {"x": X},
+        x=array("x", r"^x must have shape \(3,\) or \(rows, 3\), got ", 1.0, np.ones(4), X[:, :2], X[None]),
+        J=written("J", r"\(6, 2, 3\)", (6, 2, 3)),
+    ),
     "History.plot": Function(
         History(epoch=[0], loss=[1.0]).plot, {}, ax=[(3, "^ax must be a matplotlib Axes or None, got 3$")]
     ),
@@ -452,6 +481,7 @@ TABLE = {
 # Called by fits, with arguments of theirs.
 PROTOCOL = {"on_train_begin", "on_epoch_end", "on_train_end", "rates", "start", "observe", "code", "hyper"}
 OTHERS = {
+    "CompiledModel": "made by compiled",
     "Gradients": "what backward returns",
     "LayerOutput": "what layer_outputs returns",
     "DivergenceError": "raised by fits",
