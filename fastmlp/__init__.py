@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from fastmlp import activations, kernels, losses, metrics, schedules
 from fastmlp.activations import CustomActivation
 from fastmlp.callbacks import Callback, EarlyStopping
+from fastmlp.compiled import CompiledModel
 from fastmlp.engine.threads import get_num_threads, set_num_threads
 from fastmlp.history import History
 from fastmlp.interchange.c import to_c
@@ -12,7 +13,7 @@ from fastmlp.interchange.numpy import to_numpy
 from fastmlp.kernels.machine.cache import CacheWarning
 from fastmlp.lbfgs import LBFGS
 from fastmlp.losses import CustomLoss
-from fastmlp.model import Gradients, Model
+from fastmlp.model import Gradients, LayerOutput, Model
 from fastmlp.optimizers import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RAdam, RMSprop
 from fastmlp.training.epochs import DivergenceError
 from fastmlp.warmup import warmup
@@ -32,12 +33,14 @@ __all__ = [
     "Adamax",
     "CacheWarning",
     "Callback",
+    "CompiledModel",
     "CustomActivation",
     "CustomLoss",
     "DivergenceError",
     "EarlyStopping",
     "Gradients",
     "History",
+    "LayerOutput",
     "Lion",
     "Model",
     "Nadam",

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compiled import COMPILERS, NATIVE, STRICT, Library, compiled, ctype
+from headers import COMPILERS, NATIVE, STRICT, Library, compile_c, ctype
 
 import fastmlp
 from fastmlp import CustomActivation, Model, to_c
@@ -286,7 +286,7 @@ def test_two_headers_in_two_files(compiler: str, tmp_path: Path) -> None:
     (tmp_path / "main.c").write_text(MAIN)
     (tmp_path / "other.c").write_text(OTHER)
     command = [compiler, "-std=c99", *STRICT, tmp_path / "main.c", tmp_path / "other.c", "-o", tmp_path / "program", "-lm"]
-    compiled(command)
+    compile_c(command)
     said = subprocess.run([tmp_path / "program"], capture_output=True, text=True, check=True, timeout=60).stdout.split()
     np.testing.assert_allclose([float(number) for number in said[:2]], one.predict([[0.5, -0.25, 1.0]])[0], rtol=1e-13)
     np.testing.assert_allclose(float(said[2]), two.predict([[0.75, 0.125]]).item(), rtol=1e-6)
@@ -305,7 +305,7 @@ def test_cpp(which: str, standard: str, tmp_path: Path) -> None:
     tests = "net0_selftest() + net1_selftest()"
     (tmp_path / "main.cpp").write_text(f'#include "net0.h"\n#include "net1.h"\nint main() {{ return {tests}; }}\n')
     strict = STRICT if standard == "c++17" else [flag for flag in STRICT if flag != "-Wpedantic"]
-    compiled([which, f"-std={standard}", *strict, tmp_path / "main.cpp", "-o", tmp_path / "program"])
+    compile_c([which, f"-std={standard}", *strict, tmp_path / "main.cpp", "-o", tmp_path / "program"])
     subprocess.run([tmp_path / "program"], check=True, timeout=60)
 
 

@@ -29,7 +29,7 @@ FLOORS = [
     ["arguments"],
     ["metrics", "monitor", "schedules", "optimizer", "optimizers", "lbfgs", "network", "types"],
     ["engine"],
-    ["training", "callbacks"],
+    ["training", "callbacks", "compiled"],
     ["model"],
     ["sklearn", "estimators", "warmup", "onnx", "interchange"],
     [""],  # fastmlp itself

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compiled import COMPILERS, STRICT, compiled
+from headers import COMPILERS, STRICT, compile_c
 
 from fastmlp.kernels.machine.interpreted import INTERPRETED
 from fastmlp.kernels.net import plan
@@ -53,7 +53,7 @@ def test_programs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     if COMPILERS:
         main, program = tmp_path / "main.c", tmp_path / "program"
         main.write_text(re.findall(r"^```c\n(.*?)^```", TEXT, flags=re.M | re.S)[0])
-        compiled([COMPILERS[0], "-std=c99", *STRICT, main, "-o", program, "-lm"])
+        compile_c([COMPILERS[0], "-std=c99", *STRICT, main, "-o", program, "-lm"])
         said = subprocess.run([program], capture_output=True, text=True, check=True, timeout=60).stdout
         x = np.concatenate([[0.5, -1.0], np.zeros(62)])
         want = names["model"].predict([(x - names["mean"]) / names["scale"]])[0, 0]

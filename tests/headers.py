@@ -19,7 +19,7 @@ STRICT = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 NATIVE = ["-march=native"] if platform.machine() in ("x86_64", "AMD64") else []
 
 
-def compiled(command: Sequence[str | Path]) -> str:
+def compile_c(command: Sequence[str | Path]) -> str:
     """Run a compiler, and what it has said."""
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stderr}"
@@ -55,7 +55,7 @@ int test{i}(void) {{ return net{i}_selftest(); }}
     def compile(self, folder: Path, compiler: str, flags: Sequence[str]) -> None:
         """Again, from the files that lie there."""
         place = folder / f"{len(list(folder.iterdir()))}.so"  # a library that is loaded must not be written over
-        self.said = compiled([compiler, *STRICT, *flags, "-shared", "-fPIC", folder / "all.c", "-o", place, "-lm"])
+        self.said = compile_c([compiler, *STRICT, *flags, "-shared", "-fPIC", folder / "all.c", "-o", place, "-lm"])
         self.library = ctypes.CDLL(str(place))
 
     def predict(self, i: int, X: np.ndarray) -> np.ndarray:
