@@ -115,11 +115,11 @@ def place_of(base: Pointer) -> int:
 
 def numbers_at(like: Pointer, place: int, count: int) -> Pointer:
     kind = ctypes.c_float if like.dtype == np.float32 else ctypes.c_double
-    return pointer(np.frombuffer(memoryview((kind * count).from_address(place)), like.dtype))
+    return pointer(np.frombuffer(memoryview((kind * int(count)).from_address(int(place))), like.dtype))
 
 
 def words_at(place: int, count: int) -> Pointer:
-    return pointer(np.frombuffer(memoryview((ctypes.c_int64 * count).from_address(place)), np.int64))
+    return pointer(np.frombuffer(memoryview((ctypes.c_int64 * int(count)).from_address(int(place))), np.int64))
 
 
 class Record:
