@@ -12,7 +12,7 @@ from fastmlp.interchange.c import to_c
 from fastmlp.interchange.numpy import to_numpy
 from fastmlp.kernels.machine.cache import CacheWarning
 from fastmlp.lbfgs import LBFGS
-from fastmlp.losses import CustomLoss
+from fastmlp.losses import CustomLoss, RowLoss
 from fastmlp.model import Gradients, LayerOutput, Model
 from fastmlp.optimizers import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RAdam, RMSprop
 from fastmlp.training.epochs import DivergenceError
@@ -46,6 +46,7 @@ __all__ = [
     "Nadam",
     "RAdam",
     "RMSprop",
+    "RowLoss",
     "activations",
     "get_num_threads",
     "kernels",

@@ -8,18 +8,18 @@ import numpy as np
 
 from fastmlp import checks
 from fastmlp.activations import ACTIVATIONS, ALIASES, CustomActivation
-from fastmlp.losses import LOSSES
+from fastmlp.losses import LOSSES, CustomLoss, RowLoss
 
 
-def targets(y: Any, rows: int, outputs: int, loss: str, dtype: np.dtype) -> np.ndarray:
-    """y as a (rows, k) array of the model's dtype: k = outputs, or 1 for the labels of cross_entropy."""
+def targets(y: Any, rows: int, outputs: int, loss: str | CustomLoss | RowLoss, dtype: np.dtype) -> np.ndarray:
+    """y as a (rows, k) array of the model's dtype: k = outputs, 1 for the labels of cross_entropy, or what a `RowLoss` says."""
     array = y if type(y) is np.ndarray and y.dtype == dtype else checks.numbers("y", y)
     if loss == "cross_entropy" and not (
         array.ndim == 2 and array.shape[1] == outputs and (outputs > 1 or array.dtype.kind == "f")
     ):
         return _labels(array, rows, outputs, dtype)
-    array = _rows("y", array, rows, outputs)
-    most = LOSSES[loss].most_target if loss in LOSSES else None
+    array = _rows("y", array, rows, *((loss.targets, "targets") if isinstance(loss, RowLoss) else (outputs, "outputs")))
+    most = LOSSES[loss].most_target if isinstance(loss, str) else None
     if most is not None and not checks.within(array, most):
         outside = array[~((array >= 0) & (array <= most))]
         wanted = f"lie in [0, {most:g}]" if np.isfinite(most) else "be at least 0"
@@ -29,14 +29,16 @@ def targets(y: Any, rows: int, outputs: int, loss: str, dtype: np.dtype) -> np.n
 
 def output_gradient(value: Any, rows: int, outputs: int, dtype: np.dtype) -> np.ndarray:
     """The gradient by the outputs as a (rows, outputs) array of the model's dtype."""
-    return checks.contiguous(_rows("output_gradient", checks.numbers("output_gradient", value), rows, outputs), dtype)
+    return checks.contiguous(
+        _rows("output_gradient", checks.numbers("output_gradient", value), rows, outputs, "outputs"), dtype
+    )
 
 
-def _rows(name: str, array: np.ndarray, rows: int, outputs: int) -> np.ndarray:
-    """The array as (rows, outputs); of one output, (rows,) is the same."""
-    whole = array[:, None] if array.ndim == 1 and outputs == 1 else array
-    if whole.ndim != 2 or whole.shape[1] != outputs:
-        raise ValueError(f"{name} must have shape ({rows}, {outputs}) for {outputs} outputs, got {array.shape}")
+def _rows(name: str, array: np.ndarray, rows: int, columns: int, kind: str) -> np.ndarray:
+    """The array as (rows, columns), of what `kind` says; of one column, (rows,) is the same."""
+    whole = array[:, None] if array.ndim == 1 and columns == 1 else array
+    if whole.ndim != 2 or whole.shape[1] != columns:
+        raise ValueError(f"{name} must have shape ({rows}, {columns}) for {columns} {kind}, got {array.shape}")
     if len(whole) != rows:
         raise ValueError(_length_refused(name, whole, rows))
     return whole
