@@ -10,7 +10,7 @@ from fastmlp.engine.threads import get_num_threads, set_num_threads
 from fastmlp.history import History
 from fastmlp.kernels.machine.cache import CacheWarning
 from fastmlp.lbfgs import LBFGS
-from fastmlp.losses import CustomLoss
+from fastmlp.losses import CustomLoss, RowLoss
 from fastmlp.model import Gradients, Model
 from fastmlp.optimizers import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RAdam, RMSprop
 from fastmlp.training.epochs import DivergenceError
@@ -43,6 +43,7 @@ __all__ = [
     "Nadam",
     "RAdam",
     "RMSprop",
+    "RowLoss",
     "activations",
     "get_num_threads",
     "kernels",

@@ -1,11 +1,12 @@
 """The activations that networks have by name, and users' own."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from fastmlp.custom import Custom
 from fastmlp.kernels.layer.activation import ACTIVATIONS, Activation, Init
 from fastmlp.kernels.layer.custom import compile_activation
 
@@ -15,7 +16,7 @@ ALIASES = {alias: name for name, one in ACTIVATIONS.items() for alias in one.ali
 
 
 @dataclass(frozen=True)
-class CustomActivation:
+class CustomActivation(Custom):
     """An activation that is given by two scalar functions, for `Model`'s ``activations``; it runs in a compiled loop.
 
     Parameters
@@ -37,8 +38,11 @@ class CustomActivation:
 
     Notes
     -----
-    Compiled code cannot raise: what a function raises is printed, and the numbers that it leaves out are left as they were.
-    A numeric constant in a float32 model makes float64 arithmetic of what it meets, as anywhere in Numba.
+    What a function raises ends the call and is raised by it; the model then is as the last step left it. A division by zero is
+    infinite or NaN; in an ``@njit`` function it raises, without ``error_model="numpy"``. A numeric constant in a float32 model
+    makes float64 arithmetic of what it meets, as anywhere in Numba.
+
+    The derivative is taken as it is: many a net is trained with another one than that of the value, such as that of a rounding.
 
     Examples
     --------
@@ -49,13 +53,16 @@ class CustomActivation:
     array([[ 9., 16.]])
     """
 
+    kind: ClassVar[str] = "activation"
+    functions: ClassVar[tuple[str, ...]] = ("value", "derivative")
+
     name: str
     value: Callable[[Any], Any]
     derivative: Callable[[Any], Any]
     init: Init = "glorot"
 
     def __post_init__(self) -> None:
-        check_custom(self, "activation", {*ACTIVATIONS, *ALIASES})
+        self._check({*ACTIVATIONS, *ALIASES})
         if self.init not in ("glorot", "he", "lecun"):
             raise ValueError(f"init must be 'glorot', 'he' or 'lecun', got {self.init!r}")
 
@@ -71,17 +78,6 @@ class CustomActivation:
 
     def __str__(self) -> str:
         return self.name
-
-
-def check_custom(custom: Any, kind: str, known: Collection[str]) -> None:
-    """Raise unless it has a name of its own and two functions."""
-    if not isinstance(custom.name, str):
-        raise TypeError(f"name must be a string, got {custom.name!r}")
-    if custom.name in known:
-        raise ValueError(f"name must not be that of a built-in {kind}, got {custom.name!r}")
-    for name in ("value", "derivative"):
-        if not callable(getattr(custom, name)):
-            raise TypeError(f"{name} must be a function, got {getattr(custom, name)!r}")
 
 
 def code_of(activation: "str | CustomActivation", dtype: np.dtype) -> int:

@@ -8,22 +8,23 @@ import numpy as np
 
 from fastmlp import checks
 from fastmlp.activations import ACTIVATIONS, ALIASES, CustomActivation
-from fastmlp.losses import LOSSES
+from fastmlp.losses import LOSSES, CustomLoss, RowLoss
 
 
-def targets(y: Any, rows: int, outputs: int, loss: str, dtype: np.dtype) -> np.ndarray:
-    """y as a (rows, k) array of the model's dtype: k = outputs, or 1 for the labels of cross_entropy."""
+def targets(y: Any, rows: int, outputs: int, loss: str | CustomLoss | RowLoss, dtype: np.dtype) -> np.ndarray:
+    """y as a (rows, k) array of the model's dtype: k = outputs, 1 for the labels of cross_entropy, or what a `RowLoss` says."""
     array = y if type(y) is np.ndarray and y.dtype == dtype else checks.numbers("y", y)
     if loss == "cross_entropy" and not (
         array.ndim == 2 and array.shape[1] == outputs and (outputs > 1 or array.dtype.kind == "f")
     ):
         return _labels(array, rows, outputs, dtype)
-    if array.ndim == 1 and outputs == 1:
+    k, kind = (loss.targets, "targets") if isinstance(loss, RowLoss) else (outputs, "outputs")
+    if array.ndim == 1 and k == 1:
         array = array[:, None]
-    if array.ndim != 2 or array.shape[1] != outputs:
-        raise ValueError(f"y must have shape ({rows}, {outputs}) for {outputs} outputs, got {np.shape(y)}")
+    if array.ndim != 2 or array.shape[1] != k:
+        raise ValueError(f"y must have shape ({rows}, {k}) for {k} {kind}, got {np.shape(y)}")
     _check_length(array, rows)
-    most = LOSSES[loss].most_target if loss in LOSSES else None
+    most = LOSSES[loss].most_target if isinstance(loss, str) else None
     if most is not None and not checks.within(array, most):
         outside = array[~((array >= 0) & (array <= most))]
         wanted = f"lie in [0, {most:g}]" if np.isfinite(most) else "be at least 0"

@@ -11,7 +11,7 @@ from fastmlp.activations import CustomActivation, init_of
 from fastmlp.compiled import CompiledModel
 from fastmlp.engine.engine import Engine
 from fastmlp.initialisation import INITS, initialise
-from fastmlp.losses import LOSSES, CustomLoss
+from fastmlp.losses import LOSSES, CustomLoss, RowLoss, UsersLoss
 from fastmlp.network import Network
 from fastmlp.optimizers import choose
 from fastmlp.training import dataset
@@ -46,7 +46,7 @@ class Model(Trainable):
     activations : str, CustomActivation or sequence of these
         One for all hidden layers, with the output's set by the loss (sigmoid for ``bce``, softmax for ``cross_entropy``, else
         identity), or one for each layer. Names: `fastmlp.activations.ACTIVATIONS`.
-    loss : str or CustomLoss
+    loss : str, CustomLoss or RowLoss
         A name from `fastmlp.losses.LOSSES`.
     dtype : {"float64", "float32"}
     rng : int, numpy.random.Generator or None
@@ -95,7 +95,7 @@ class Model(Trainable):
         self,
         sizes: Sequence[int],
         activations: Activations = "relu",
-        loss: LossName | CustomLoss = "mse",
+        loss: LossName | CustomLoss | RowLoss = "mse",
         dtype: DType = "float64",
         rng: Rng = None,
         init: InitName = "auto",
@@ -113,7 +113,7 @@ class Model(Trainable):
         weights: Sequence[ArrayLike],
         biases: Sequence[ArrayLike],
         activations: Activations = "relu",
-        loss: LossName | CustomLoss = "mse",
+        loss: LossName | CustomLoss | RowLoss = "mse",
         dtype: DType | None = None,
         dropout: float | Sequence[float] = 0.0,
     ) -> "Model":
@@ -151,8 +151,8 @@ class Model(Trainable):
         return model
 
     def _build(self, sizes: tuple[int, ...], activations: Any, loss: Any, dtype: np.dtype, dropout: Any) -> None:
-        known = loss if isinstance(loss, CustomLoss) else LOSSES[checks.choice("loss", loss, LOSSES)]
-        name = loss.name if isinstance(loss, CustomLoss) else loss
+        known = loss if isinstance(loss, UsersLoss) else LOSSES[checks.choice("loss", loss, LOSSES)]
+        name = loss.name if isinstance(loss, UsersLoss) else loss
         names = arguments.activations(activations, len(sizes) - 1, name, known.output)
         self.network = Network(sizes, names, loss, dtype, arguments.dropout(dropout, len(sizes) - 2))
         try:

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 
 from fastmlp.activations import CustomActivation, code_of
-from fastmlp.losses import LOSSES, CustomLoss
+from fastmlp.losses import LOSSES, CustomLoss, RowLoss
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Network:
         Widths, from the inputs to the outputs.
     activations : tuple of str or CustomActivation
         One for each layer.
-    loss : str or CustomLoss
+    loss : str, CustomLoss or RowLoss
     dtype : numpy.dtype
     dropout : tuple of float
         A rate for each hidden layer; or none at all.
@@ -27,7 +27,7 @@ class Network:
 
     sizes: tuple[int, ...]
     activations: tuple[str | CustomActivation, ...]
-    loss: str | CustomLoss
+    loss: str | CustomLoss | RowLoss
     dtype: np.dtype
     dropout: tuple[float, ...] = ()
 

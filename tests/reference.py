@@ -211,13 +211,16 @@ def gradients(
     weights: Sequence[npt.ArrayLike],
     biases: Sequence[npt.ArrayLike],
     activations: Sequence[str],
-    loss: str,
+    loss: Any,
 ) -> Gradients:
-    """The mean loss and its gradients, by the chain rule from the last layer to the first."""
+    """The mean loss and its gradients, by the chain rule from the last layer to the first.
+
+    A loss that has no name is a pair, as in LOSSES, of the outputs p and of any y.
+    """
     zs, active = layers(X, weights, biases, activations)
     outputs = active[-1]
-    y = targets(y, outputs.shape[1], loss)
-    value, slope = LOSSES[loss]
+    y = targets(y, outputs.shape[1], loss) if isinstance(loss, str) else np.asarray(y)
+    value, slope = LOSSES[loss] if isinstance(loss, str) else loss
     if loss in OUTPUT:
         assert activations[-1] == OUTPUT[loss]
         seen = zs[-1] if loss == "cross_entropy" else outputs
@@ -310,7 +313,7 @@ def train(
     weights: Sequence[npt.ArrayLike],
     biases: Sequence[npt.ArrayLike],
     activations: Sequence[str],
-    loss: str,
+    loss: Any,
     optimizer: Step,
     epochs: int,
     batch_size: int | None = None,

@@ -160,7 +160,7 @@ def weighted_gradients(
     weights: Sequence[Array],
     biases: Sequence[Array],
     activations: Sequence[str],
-    loss: str,
+    loss: Any,
     shares: Array,
     masks: Sequence[Array | float],
 ) -> reference.Gradients:
@@ -170,9 +170,9 @@ def weighted_gradients(
     for W, b, name, mask in zip(weights, biases, activations, [*masks, 1.0], strict=True):
         zs.append(active[-1] @ W + b)
         active.append(ACTIVATIONS[name][0](zs[-1]) * mask)
-    y = reference.targets(y, active[-1].shape[1], loss)
+    y = reference.targets(y, active[-1].shape[1], loss) if isinstance(loss, str) else np.asarray(y)
     seen = zs[-1] if loss == "cross_entropy" else active[-1]
-    value, slope = LOSSES[loss]
+    value, slope = LOSSES[loss] if isinstance(loss, str) else loss
     rows = [slice(i, i + 1) for i in range(len(X))]
     mean = sum(share * value(seen[i], y[i]) for share, i in zip(shares, rows, strict=True))
     dz = np.concatenate([share * slope(seen[i], y[i]) for share, i in zip(shares, rows, strict=True)])

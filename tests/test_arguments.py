@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import Adam, CustomActivation, CustomLoss, History, Model, metrics, schedules
+from fastmlp import Adam, CustomActivation, CustomLoss, History, Model, RowLoss, metrics, schedules
 from fastmlp.optimizers import NAMED
 
 pytestmark = pytest.mark.small
@@ -224,6 +224,7 @@ VECTORS = [
 CUSTOM = [
     *((value, "^name must be a string, got ") for value in (3, None, ["x"])),
 ]
+OUTPUT: Bad = [(value, "^output must be one of identity, .*; got ") for value in ("no such", None, 3, ["relu"])]
 FUNCTION: Callable[[str], Bad] = lambda name: [(v, f"^{name} must be a function, got ") for v in (None, 3, "abs")]  # noqa: E731
 
 
@@ -360,7 +361,17 @@ TABLE = {
         name=[*CUSTOM, ("mse", "^name must not be that of a built-in loss, got 'mse'$")],
         value=FUNCTION("value"),
         derivative=FUNCTION("derivative"),
-        output=[(value, "^output must be one of identity, .*; got ") for value in ("no such", None, 3, ["relu"])],
+        output=OUTPUT,
+        check_gradient=flag("check_gradient"),
+    ),
+    "RowLoss": Function(
+        RowLoss,
+        {"name": "mine", "function": abs, "targets": 2},
+        name=[*CUSTOM, ("mse", "^name must not be that of a built-in loss, got 'mse'$")],
+        function=FUNCTION("function"),
+        targets=whole("targets"),
+        output=OUTPUT,
+        check_gradient=flag("check_gradient"),
     ),
     "EarlyStopping": Function(
         fastmlp.EarlyStopping,
@@ -423,7 +434,7 @@ TABLE = {
     ),
 }
 # Called by fits, with arguments of theirs.
-PROTOCOL = {"on_train_begin", "on_epoch_end", "on_train_end", "rates", "start", "observe", "code", "hyper"}
+PROTOCOL = {"on_train_begin", "on_epoch_end", "on_train_end", "rates", "start", "observe", "code", "compare", "hyper"}
 OTHERS = {
     "Gradients": "what backward returns",
     "DivergenceError": "raised by fits",

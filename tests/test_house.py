@@ -25,7 +25,7 @@ FLOORS = [
     ["kernels.net"],
     ["kernels"],
     ["checks", "initialisation", "history"],
-    ["activations", "losses"],
+    ["custom", "derivatives", "activations", "losses"],
     ["arguments"],
     ["metrics", "monitor", "schedules", "optimizer", "optimizers", "lbfgs", "network", "types"],
     ["engine"],

@@ -20,7 +20,7 @@ from fastmlp.kernels.machine import interpreted
 from fastmlp.kernels.machine.interpreted import INTERPRETED, Tile, quiet
 from fastmlp.kernels.machine.jit import inlined
 from fastmlp.kernels.machine.memory import borrow, give_back, numbers_at, place_of, words_at
-from fastmlp.kernels.machine.pointer import local, nothing, part, pointer, written
+from fastmlp.kernels.machine.pointer import as_array, as_readonly, local, nothing, part, pointer, written
 from fastmlp.kernels.machine.target import VECTOR_BYTES
 from fastmlp.kernels.net.parallel import atomic_add, atomic_load, atomic_store, give_way, pause
 from fastmlp.kernels.tiles.across import largest, repeat, sum_across, sum_lanes, sum_rows, total, transposed
@@ -73,7 +73,7 @@ def _memory(x: Any, out: Any, codes: Any) -> None:
     store(load(again, 0, 1, 1, None) + 1.0, room + step, 0, None)
     store(load(room + step, 0, 1, 1, None), to + 30 * step, 0, None)
     give_back(room)
-    to[31 * step] = words_at(place_of(pointer(codes)), 3)[2]
+    to[31 * step] = words_at(place_of(pointer(codes)), 3)[2] - codes[2] + 1
     tile = outer_add(splat(a, 0.5, 4, 1), a, 2, part(a, 5, step), None)
     store(outer_add(tile, advance(row_groups(a, 2, 4), 1), 2, a, step - 1), to + 24 * step, step, None)
 
@@ -115,7 +115,10 @@ def _users_functions(x: Any, out: Any, codes: Any) -> None:
     a, to = pointer(x), written(out)
     call_elementwise(codes[0], 0, a, to, 5)
     call_elementwise(codes[0], 1, a, to, 4)
-    to[9] = call_loss(codes[1], a, a + 7, to + 10, 5, 0.5)
+    to[9] = call_loss(codes[1], a, a + 7, to + 10, 5, 1, 0.5)
+    to[15] = call_loss(codes[2], a, a + 7, to + 16, 2, 3, 0.5)
+    to[22] = as_readonly(a + 2, 3).sum()
+    as_array(to + 23, 2)[1] = 5.0
 
 
 def _threads(x: Any, out: Any, codes: Any) -> None:
@@ -138,6 +141,11 @@ def _product(p: Any, y: Any) -> Any:
     return p * y
 
 
+def _first(p: Any, t: Any, d: Any) -> Any:
+    d[:] = t[1]
+    return p.sum() * t[0]
+
+
 @compiled_only
 @pytest.mark.parametrize("case", CASES)
 def test_computes_as_its_numpy_meaning(
@@ -145,15 +153,17 @@ def test_computes_as_its_numpy_meaning(
 ) -> None:
     x = rng.standard_normal(64 * VECTOR_BYTES // dtype.itemsize).astype(dtype)
     got, want = np.zeros((2, len(x)), dtype)
-    functions = custom.compile_activation, custom.compile_loss
+    functions = custom.compile_activation, custom.compile_loss, custom.compile_row_loss
 
     def codes() -> Any:
-        """Of the same two functions: addresses, or with the JIT off places in a table."""
-        makers = [make.__wrapped__ for make in functions]
-        return np.array([makers[0](_square, _square, dtype), makers[1](_product, _product, dtype), 7])
+        """Of the same functions: addresses, or with the JIT off places in a table."""
+        activation, loss, row_loss = (make.__wrapped__ for make in functions)
+        return np.array([activation(_square, _square, dtype), loss(_product, _product, dtype), row_loss(_first, 2, dtype)])
 
     inlined(case)(x, got, codes())
     monkeypatch.setattr(interpreted, "VECTOR_BYTES", VECTOR_BYTES)
+    for name in ("as_array", "as_readonly"):
+        monkeypatch.setattr(custom, name, getattr(interpreted, name))
     monkeypatch.setattr(custom, "INTERPRETED", True)
     FunctionType(case.__code__, {**case.__globals__, **vars(interpreted)})(x, want, codes())
     assert want.any()

@@ -16,16 +16,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastmlp import checks
+from fastmlp.derivatives import ROWS
 from fastmlp.engine import threads
 from fastmlp.engine.route import Route
 from fastmlp.engine.turn import Turn
 from fastmlp.engine.workspace import PADDING, Workspace, aligned
 from fastmlp.kernels import tuning
-from fastmlp.kernels.layer.loss import takes_labels
+from fastmlp.kernels.layer.loss import numbers_of
 from fastmlp.kernels.layer.update import Settings
 from fastmlp.kernels.net import train as kernels
 from fastmlp.kernels.net.parallel import BARRIER
 from fastmlp.kernels.net.plan import AS_THEY_LIE, BLOCKS, GIVEN, GROUPS, SHUFFLED, Progress, Task
+from fastmlp.losses import UsersLoss
 from fastmlp.network import Network
 from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import SGD
@@ -110,6 +113,8 @@ class Engine:
     ----------
     params : (n,) array
         All parameters; may be written to between calls.
+    unchecked : UsersLoss or None
+        The loss, as long as its derivative has yet to be compared with differences.
     """
 
     def __init__(self, network: Network) -> None:
@@ -123,6 +128,7 @@ class Engine:
         self._ready: tuple[Any, ...] | None = None  # the `step` that a plan is set for, and what it takes
         self._scratch = self._space.scratch  # a call that fails does not give its buffer back: the next one gets another
         self._turn = Turn("train", "step", "apply", "restore")
+        self.unchecked = network.loss if isinstance(network.loss, UsersLoss) and network.loss.check_gradient else None
 
     def save(self) -> dict[str, Any]:
         """All that a copy needs to train on with the same bits."""
@@ -179,6 +185,7 @@ class Engine:
     def train(self, job: Job, losses: np.ndarray, look: Callable[[int], None]) -> None:
         """Run the epochs that `losses` has room for; in between, `look` at how many are done."""
         with self._turn:
+            self._check(job.X, job.y, job.code, job.weighted)
             self._train(job, losses, look)
 
     def step(self, X: np.ndarray, y: np.ndarray, code: int, optimizer: Optimizer) -> float:
@@ -187,6 +194,7 @@ class Engine:
         with self._turn:
             ready = self._ready
             if ready is None or wanted != ready[0]:
+                self._check(X, y, code, False)
                 job = Job(X, y, code, optimizer, len(X))
                 if threads.pays(len(X), 3 * len(X) * self._space.parameters, 1):
                     losses = np.zeros(1)
@@ -236,6 +244,23 @@ class Engine:
         if layout.own is None:
             self._scratch.give(buffer)
 
+    def check(self, X: np.ndarray, y: np.ndarray, code: int, weighted: bool) -> None:
+        """Raise if a user's loss is `unchecked`, and its derivative on the first rows is not that of the loss."""
+        with self._turn:
+            self._check(X, y, code, weighted)
+
+    def _check(self, X: np.ndarray, y: np.ndarray, code: int, weighted: bool) -> None:
+        if self.unchecked is None:
+            return
+        self._admit(X, y, code, weighted)
+        X, y = X[:ROWS], y[:ROWS]
+        P = np.empty((len(X), self._space.sizes[-1]), self._store.dtype)
+        self._predict_many(checks.contiguous(X, P.dtype), P)
+        if weighted:
+            P, y = P[y[:, -1] != 0], y[y[:, -1] != 0, :-1]
+        if self.unchecked.compare(P, y):
+            self.unchecked = None
+
     def predict(self, X: np.ndarray, out: np.ndarray) -> None:
         """The outputs for all rows of X."""
         with self._turn:
@@ -269,7 +294,7 @@ class Engine:
     def loss(self, X: np.ndarray, y: np.ndarray, code: int, weighted: bool = False) -> float:
         """The mean loss over all rows."""
         with self._turn:
-            self._prepare(code, len(X), y.shape[1], weighted)
+            self._prepare(code, len(X), weighted)
             layout = self._space.layout
             work = self._scratch.take(layout.size) if layout.own is None else layout.own
             piece, loss = self._space.piece, 0.0
@@ -295,8 +320,9 @@ class Engine:
         if flat.shape != self.params.shape or (inputs and dx.shape != X.shape):
             raise ValueError(f"flat {flat.shape} and dx {dx.shape} do not fit {self.params.size} parameters and X {X.shape}")
         with self._turn:
+            self._check(X, y, code, weighted)
             route = self._space.router.step(len(X))
-            self._prepare(code, len(X), y.shape[1], weighted, route.path)
+            self._prepare(code, len(X), weighted, route.path)
             task = self._space.layout.task
             task.batch = len(X)
             self._cut(task, route, 0)
@@ -325,7 +351,7 @@ class Engine:
         with self._turn:
             own = aligned(self._space.padded, self._store.dtype)
             own[: gradient.size] = gradient  # first: whoever makes NumPy's warnings errors loses no optimiser's memory
-            self._prepare(self._space.layout.task.loss, 1, 1)
+            self._prepare(self._space.layout.task.loss, 1)
             self._prepare_optimizer(optimizer)
             layout, memory = self._space.layout, self._memory
             kernels.apply_gradient(layout.plan, self._hyper, self._store, memory.moments, own, memory.state)
@@ -352,7 +378,7 @@ class Engine:
     def _admit(self, X: np.ndarray, y: np.ndarray, code: int, weighted: bool) -> None:
         """Say what is wrong with arrays that a kernel has refused; nothing, if it has not."""
         sizes = self._space.sizes
-        targets = (1 if takes_labels(code) else sizes[-1]) + weighted
+        targets = numbers_of(code, sizes[-1])[0] + weighted
         if X.shape[1] != sizes[0] or y.shape != (len(X), targets):
             raise ValueError(
                 f"X {X.shape} and y {y.shape} do not fit a network of sizes {sizes}, whose loss takes {targets} numbers a row"
@@ -361,12 +387,13 @@ class Engine:
     def _route(self, job: Job) -> Route:
         return self._space.router.training(job.batch, job.code, job.optimizer, job.weighted, job.rates is not None)
 
-    def _prepare(self, code: int, rows: int, targets: int, weighted: bool = False, path: int = BLOCKS, shares: int = 1) -> None:
+    def _prepare(self, code: int, rows: int, weighted: bool = False, path: int = BLOCKS, shares: int = 1) -> None:
         """Make room for a call, and tell the plan what it is about."""
         self._ready = None
         layout = self._space.reserve(rows, path, shares)
         task = layout.task
-        task.loss, task.targets, task.weighted = code, targets, weighted
+        targets, terms = numbers_of(code, self._space.sizes[-1])
+        task.loss, task.targets, task.terms, task.weighted = code, targets + weighted, terms, weighted
         if len(self._hyper) < self._space.settings + layout.partials:
             hyper = np.zeros(self._space.settings + layout.partials)
             Settings(hyper).gain = 1
@@ -376,7 +403,7 @@ class Engine:
     def _prepare_training(self, job: Job, epochs: int, route: Route, shares: int) -> None:
         if type(job.optimizer) is not self._memory.kind:  # the memory of the kind before must outlive what is refused
             self._admit(job.X, job.y, job.code, job.weighted)
-        self._prepare(job.code, job.batch, job.y.shape[1], job.weighted, route.path, shares)
+        self._prepare(job.code, job.batch, job.weighted, route.path, shares)
         self._prepare_optimizer(job.optimizer)
         task = self._space.layout.task
         task.samples, task.batch, task.epochs = len(job.X), job.batch, epochs

@@ -12,6 +12,7 @@ from fastmlp.engine.route import Router, group_rows, whole
 from fastmlp.kernels import tuning
 from fastmlp.kernels.layer.activation import takes_input
 from fastmlp.kernels.layer.dropout import RATE_UNITS
+from fastmlp.kernels.layer.loss import numbers_of
 from fastmlp.kernels.layer.product import TALL, spare_room
 from fastmlp.kernels.machine.target import VECTOR_BYTES
 from fastmlp.kernels.net.plan import BLOCKS, GROUPS, NARROW, RESIDENT, Layer, Table, Task
@@ -151,6 +152,8 @@ class Workspace:
         self.parameters = end
         self.padded = whole(end, PADDING)
         table.layers, table.parameters, table.block, task.loss = layers, self.padded, router.block, network.loss_code()
+        # Instead of labels there may be rows of probabilities.
+        self._targets = max(numbers_of(task.loss, self.sizes[-1])[0], self.sizes[-1])
         self.piece = max(tuning.CALL_TURN // end // router.block, 1) * router.block
         self.settings = SQUARES - (-end // tuning.STRETCH)
         self.layout = Layout(plan, table, task)
@@ -210,7 +213,7 @@ class Workspace:
 
         widest = max(self.sizes)
         table.x_at = place(packed * self.sizes[0])
-        table.y_at = place(packed * (self.sizes[-1] + 1))
+        table.y_at = place(packed * (self._targets + 1))
         table.weighing_size = whole(self.sizes[-1], PADDING)
         table.weighing_at = place(rows // CHUNK_ROWS * table.weighing_size)
         table.gradient_at = place(self.padded)

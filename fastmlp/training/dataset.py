@@ -101,7 +101,7 @@ def prepare(network: Network, X: Any, y: Any, sample_weight: Any = None, *, whol
 
 def targets(network: Network, code: int, y: Any, rows: int) -> tuple[np.ndarray, int]:
     """y as the kernels read it, and the loss's code for that form of y."""
-    y = arguments.targets(y, rows, network.sizes[-1], network.loss_name, network.dtype)
+    y = arguments.targets(y, rows, network.sizes[-1], network.loss, network.dtype)
     if code == CROSS_ENTROPY and y.shape[1] == network.sizes[-1]:
         return y, CROSS_ENTROPY_ROWS
     return y, code

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fastmlp.losses import RowLoss
 from fastmlp.network import Network
 from fastmlp.training.dataset import WHOLE
 
@@ -22,9 +23,9 @@ def after(
     network: Network, losses: Sequence[float] | np.ndarray, first: int, X: np.ndarray | None, y: np.ndarray | None
 ) -> None:
     """Warn if the losses of the epochs from `first` on are bad; X and y are the data that they are of, or None."""
-    regression = network.loss not in ("bce", "cross_entropy")
+    regression = network.loss not in ("bce", "cross_entropy") and not isinstance(network.loss, RowLoss)
     if not math.isfinite(losses[-1]):
-        epoch, cause = int(np.argmin(np.isfinite(losses))), _cause(X, y if regression else None)
+        epoch, cause = int(np.argmin(np.isfinite(losses))), _cause(X, y, regression)
         _warn(
             f"the loss was {losses[epoch]} in epoch {first + epoch}: {cause}. {KEEP}",
             RuntimeWarning,
@@ -36,17 +37,17 @@ def after(
 
 def weights(first: int, epochs: int) -> None:
     """Warn of a fit whose losses are finite, and which has ended with a weight that is not."""
-    _warn(f"a weight was not finite after epoch {first + epochs - 1}: {_cause(None, None)}. {KEEP}", RuntimeWarning)
+    _warn(f"a weight was not finite after epoch {first + epochs - 1}: {_cause(None, None, False)}. {KEEP}", RuntimeWarning)
 
 
-def _cause(X: np.ndarray | None, y: np.ndarray | None) -> str:
+def _cause(X: np.ndarray | None, y: np.ndarray | None, regression: bool) -> str:
     seen = [(name, array) for name, array in (("X", X), ("y", y)) if array is not None and array.nbytes <= WHOLE]
     for name, array in seen:
         if not (good := np.isfinite(array)).all():
             row = np.flatnonzero(~good.reshape(len(array), -1).all(axis=1))[0]
             return f"{name} is not finite in row {row}"
     for name, array in seen:
-        if (largest := np.abs(array).max()) > LARGE:
+        if (regression or name == "X") and (largest := np.abs(array).max()) > LARGE:
             return f"{name} reaches {largest:.3g}; " + (SCALE_Y if name == "y" else "scale its columns to about 1")
     return f"{'' if seen else 'look for NaN in the data, '}try a smaller lr, or an optimiser with clip_norm"
 

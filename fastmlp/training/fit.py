@@ -183,7 +183,7 @@ class Trainable:
             and getattr(X, "nbytes", 0) <= dataset.WHOLE // 8
         ):
             X, y, code = self._data(X, y)
-            job = self._job(X, y, code, chosen, batch_size, shuffle)
+            job = self._job(X, y, code, chosen, batch_size, shuffle, False)
             losses, verbose = np.zeros(checks.count("epochs", epochs)), checks.verbose(verbose)
             if job.shuffle or rng is not None or any(self.network.dropout):
                 job.seed = job.dropout = checks.seed(rng)
@@ -204,8 +204,7 @@ class Trainable:
             data = dataset.weigh_classes(self.network, data, class_weight)
         if smoothing := checks.real("label_smoothing", label_smoothing, least=0.0, below=1.0):
             data = dataset.smooth(self.network, data, smoothing)
-        job = self._job(data.X, data.y, data.code, chosen, batch_size, shuffle)
-        job.weighted = data.weighted
+        job = self._job(data.X, data.y, data.code, chosen, batch_size, shuffle, data.weighted)
         rest = verbose, metrics, callbacks, nonfinite, schedule, data, val, data.pieces
         if quasi_newton:
             check(job.batch, len(data.X), any(self.network.dropout))
@@ -238,13 +237,17 @@ class Trainable:
 
         return course.run(train)
 
-    def _job(self, X: np.ndarray, y: np.ndarray, code: int, optimizer: Optimizer, batch_size: Any, shuffle: Any) -> Job:
+    def _job(
+        self, X: np.ndarray, y: np.ndarray, code: int, optimizer: Optimizer, batch_size: Any, shuffle: Any, weighted: bool
+    ) -> Job:
         """The job, without a seed: a generator moves on when everything else has been checked."""
         samples = len(X)
         batch = samples if batch_size is None else min(checks.count("batch_size", batch_size), samples)
         shuffle = checks.flag("shuffle", shuffle) and batch < samples
         order = np.arange(samples) if shuffle else None
-        return Job(X, y, code, optimizer, batch, order, shuffle)
+        if self._engine.unchecked is not None:
+            self._engine.check(X, y, code, weighted)
+        return Job(X, y, code, optimizer, batch, order, shuffle, weighted=weighted)
 
     def _plain(self, job: Job, losses: np.ndarray, verbose: int) -> History:
         epochs, printed = len(losses), 0

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 from fastmlp.kernels.layer.cross_entropy import (
     EPSILON_32,
@@ -22,7 +23,7 @@ from fastmlp.kernels.layer.cross_entropy import (
     cross_entropy_columns,
     cross_entropy_rows,
 )
-from fastmlp.kernels.layer.custom import CUSTOM, call_loss
+from fastmlp.kernels.layer.custom import CUSTOM, TARGETS, call_loss
 from fastmlp.kernels.machine.dispatch import by_code
 from fastmlp.kernels.machine.jit import Double, Int, Integers, Pointer, inlined, kernel
 from fastmlp.kernels.tiles.across import total
@@ -285,8 +286,8 @@ def _bits(codes: Iterable[int]) -> int:
 
 
 FROM_LOGITS = _bits(one.code for one in _ALL if one.from_logits)
-ROW_MEAN = _bits(one.code for one in _ALL if one.row_mean)
-LABELS = _bits(one.code for one in _ALL if one.labels)
+ROW_MEAN = frozenset(one.code for one in _ALL if one.row_mean)
+LABELS = frozenset(one.code for one in _ALL if one.labels)
 
 _sum_of = by_code({one.code: one.kernel for one in _ALL})
 
@@ -297,44 +298,45 @@ def from_logits(code: int) -> bool:
     return code < CUSTOM and FROM_LOGITS >> code + 2 & 1 != 0
 
 
-@inlined
-def is_cross_entropy(code: int) -> bool:
-    """Whether the loss is a mean over rows, not over rows times outputs."""
-    return code < CUSTOM and ROW_MEAN >> code + 2 & 1 != 0
+@cache
+def numbers_of(code: int, outputs: int) -> tuple[int, int]:
+    """How many numbers a row has for the loss named by `code`: in its target; and of those that the loss is a mean of."""
+    if code >= CUSTOM:
+        targets = TARGETS.get(code)
+        return (targets, 1) if targets else (outputs, outputs)
+    return 1 if code in LABELS else outputs, 1 if code in ROW_MEAN else outputs
 
 
-def takes_labels(code: int) -> bool:
-    """Whether a row's target is the number of its class."""
-    return code < CUSTOM and LABELS >> code + 2 & 1 != 0
+class Extent(NamedTuple):
+    """How many rows there are, of how many outputs and targets; a row's weight is one of the latter."""
 
-
-is_labelled = inlined(takes_labels)  # for the kernels
+    rows: Int
+    columns: Int
+    targets: Int
 
 
 @kernel
 def evaluate(code: Int, p: Pointer, y: Pointer, d: Pointer, rows: Int, columns: Int, scale: Double) -> Double:
     """The loss named by `code`, summed, with its gradient times `scale` in d."""
     if code >= CUSTOM:
-        return call_loss(code, p, y, d, rows * columns, scale)
+        return call_loss(code, p, y, d, rows, columns, scale)
     if code == CROSS_ENTROPY and columns <= 2 * lanes(p) and rows > 1:
         return cross_entropy_columns(p, y, d, rows, columns, scale, -INFINITY, INFINITY)
     return _sum_of(code, p, y, d, rows, columns, scale)
 
 
 @kernel
-def evaluate_weighted(
-    code: Int, p: Pointer, y: Pointer, d: Pointer, spare: Pointer, rows: Int, columns: Int, scale: Double
-) -> Double:
-    """`evaluate`, each row times its weight, which is one more number in each row of y.
+def evaluate_weighted(code: Int, p: Pointer, y: Pointer, d: Pointer, spare: Pointer, extent: Extent, scale: Double) -> Double:
+    """`evaluate`, each row times its weight, which is the last number in its row of y.
 
     A row of weight 0 does not count even if its loss is infinite. `spare` is scratch for a row, in whole registers: `evaluate`
     writes beyond a row, which may be another thread's there.
     """
-    targets = (1 if is_labelled(code) else columns) + 1
+    columns = extent.columns
     result = 0.0
-    for i in range(rows):
-        row = y + i * targets
-        weight = row[targets - 1]
+    for i in range(extent.rows):
+        row = y + i * extent.targets
+        weight = row[extent.targets - 1]
         if weight != 0.0:
             result += weight * evaluate(code, p + i * columns, row, spare, 1, columns, scale * weight)
         for j in range(0, columns, lanes(p)):

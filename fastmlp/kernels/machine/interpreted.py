@@ -122,6 +122,16 @@ def words_at(place: int, count: int) -> Pointer:
     return pointer(np.frombuffer(memoryview((ctypes.c_int64 * count).from_address(place)), np.int64))
 
 
+def as_array(base: Pointer, count: int) -> Array:
+    return base.array[base.span(count)]
+
+
+def as_readonly(base: Pointer, count: int) -> Array:
+    found = as_array(base, count)
+    found.flags.writeable = False
+    return found
+
+
 class Record:
     """Numbers with names: those from a place on."""
 
@@ -344,8 +354,8 @@ def call_elementwise(code: int, place: int, source: Pointer, to: Pointer, count:
     CUSTOM[code][place](source, to, count)
 
 
-def call_loss(code: int, p: Pointer, y: Pointer, d: Pointer, count: int, scale: float) -> Any:
-    return CUSTOM[code][0](p, y, d, count, scale)
+def call_loss(code: int, p: Pointer, y: Pointer, d: Pointer, rows: int, columns: int, scale: float) -> Any:
+    return CUSTOM[code][0](p, y, d, rows, columns, scale)
 
 
 # ---- threads: without compiled code there is one ---------------------------------------------------------------------

@@ -134,6 +134,13 @@ def _dtype(marks: Sequence[Any], names: dict[str, Any], kinds: Sequence[Any]) ->
     return None
 
 
+def compiled_at(dispatcher: Any, sig: Any) -> int:
+    """The machine address of a function's version of this signature, which is compiled."""
+    dispatcher.compile(sig.args)
+    made = dispatcher.overloads[sig.args]
+    return made.library.get_pointer_to_function(made.fndesc.llvm_func_name)
+
+
 class Kernel:
     """A function with one compiled version a dtype, reached by address."""
 
@@ -166,11 +173,7 @@ class Kernel:
         found = self.addresses.get(dtype)
         if found is None:
             with _collect_later():
-                kinds = self.signature(dtype).args
-                self.dispatcher.compile(kinds)
-                compiled = self.dispatcher.overloads[kinds]
-                found = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
-                self.addresses[dtype] = found
+                self.addresses[dtype] = found = compiled_at(self.dispatcher, self.signature(dtype))
         return found
 
 

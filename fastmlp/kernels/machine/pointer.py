@@ -159,6 +159,29 @@ def part(typingctx: Any, base: Any, start: Any, count: Any) -> Any:
     return base(base, types.intp, types.intp), codegen
 
 
+def _rank_one(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> ir.Value:
+    from numba.np.arrayobj import populate_array
+
+    kind = sig.return_type
+    made = context.make_array(kind)(context, builder)
+    size = WORD(kind.dtype.bitwidth // 8)
+    data = address(context, builder, sig.args[0], *args)
+    populate_array(made, data=data, shape=[args[1]], strides=[size], itemsize=size, meminfo=None)
+    return made._getvalue()
+
+
+@intrinsic
+def as_array(typingctx: Any, base: Any, count: Any) -> Any:
+    """The next `count` elements as an array, for users' functions: nobody owns it, so it costs no counting of references."""
+    return types.Array(base.dtype, 1, "C")(base, types.intp), _rank_one
+
+
+@intrinsic
+def as_readonly(typingctx: Any, base: Any, count: Any) -> Any:
+    """`as_array`, of a type that compiled code cannot write to."""
+    return types.Array(base.dtype, 1, "C", readonly=True)(base, types.intp), _rank_one
+
+
 @infer_global(operator.add)
 class _Add(AbstractTemplate):
     def generic(self, args: Any, kws: Any) -> Any:

@@ -7,7 +7,7 @@ the bits do not depend on how many there are.
 
 from __future__ import annotations
 
-from fastmlp.kernels.layer.loss import from_logits, is_cross_entropy, weigh
+from fastmlp.kernels.layer.loss import from_logits, weigh
 from fastmlp.kernels.layer.update import Place, moved, update
 from fastmlp.kernels.machine.jit import Double, Doubles, Int, Integers, Pointer, inlined, kernel
 from fastmlp.kernels.net.apply import apply, penalty
@@ -128,7 +128,6 @@ def gradient(net: Net, data: Data, optimizer: Optimizer, sums: Sums, into: Into,
     """
     table, task, batch = net.table, net.task, sums.batch
     rows, within, stop = part.rows, part.within, part.stop
-    last = last_layer(net)
     fan_in = net.layers.fan_in
     result = 0.0
     extra = 0.0
@@ -140,7 +139,7 @@ def gradient(net: Net, data: Data, optimizer: Optimizer, sums: Sums, into: Into,
     if team.me == 0 and within == 0:
         weight = weigh(data.y, data.order, data.ordered, rows, task.targets) if task.weighted else rows * 1.0
         batch.mass = weight
-        batch.terms = weight if is_cross_entropy(task.loss) else weight * last.fan_out
+        batch.terms = weight * task.terms
         batch.scale = optimizer.settings.gain / batch.terms
     if team.me == 0 and step and task.whole:
         extra = penalty(net, optimizer.settings, batch.mass)

@@ -129,6 +129,12 @@ def meet(team: Any) -> bool:
     return True
 
 
+@inlined
+def failed(team: Any) -> bool:
+    """Whether a thread has failed: `meet` may not tell, of a thread that has met the others for the last time."""
+    return team.threads > 1 and atomic_load(team.barrier, ABORT) != 0
+
+
 @kernel
 def _share(like: Pointer, count: Int, unit: Int, me: Int, threads: Int) -> Int:
     """Where the `me`-th thread's share of `count` things starts, in whole units.

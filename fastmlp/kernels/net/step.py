@@ -15,7 +15,7 @@ from fastmlp.kernels.layer.dense import (
     transpose,
 )
 from fastmlp.kernels.layer.dropout import dropout, layer_key
-from fastmlp.kernels.layer.loss import evaluate, evaluate_weighted, from_logits
+from fastmlp.kernels.layer.loss import Extent, evaluate, evaluate_weighted, from_logits
 from fastmlp.kernels.layer.pack import pack, pack_transposed
 from fastmlp.kernels.layer.product import TALL, Rows
 from fastmlp.kernels.layer.strips import ADD, UPDATE, backward_strips
@@ -105,7 +105,8 @@ def start_backward(net: Net, y: Pointer, losses: Doubles, first: Int, rows: Int,
         target = y + (i - first) * task.targets
         if task.weighted:
             spare = work + (net.table.weighing_at + i // CHUNK_ROWS * net.table.weighing_size)
-            losses[i // CHUNK_ROWS] = evaluate_weighted(code, out, target, d, spare, here, outputs, scale)
+            extent = Extent(here, outputs, task.targets)
+            losses[i // CHUNK_ROWS] = evaluate_weighted(code, out, target, d, spare, extent, scale)
         else:
             losses[i // CHUNK_ROWS] = evaluate(code, out, target, d, here, outputs, scale)
         if not from_logits(code):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastmlp.kernels.layer.loss import evaluate, evaluate_weighted, from_logits, is_cross_entropy, is_labelled, weigh
+from fastmlp.kernels.layer.loss import Extent, evaluate, evaluate_weighted, from_logits, weigh
 from fastmlp.kernels.layer.update import Settings, prepare
 from fastmlp.kernels.machine.jit import Int, entry, inlined, kernel
 from fastmlp.kernels.machine.pointer import local, nothing, pointer, written
@@ -12,7 +12,7 @@ from fastmlp.kernels.net.apply import apply
 from fastmlp.kernels.net.epoch import begin, end, take_rate
 from fastmlp.kernels.net.gradient import NAN, gradient
 from fastmlp.kernels.net.narrow import narrow_batches
-from fastmlp.kernels.net.parallel import Team, crew, meet
+from fastmlp.kernels.net.parallel import Team, crew, failed, meet
 from fastmlp.kernels.net.plan import (
     AS_THEY_LIE,
     NARROW,
@@ -102,6 +102,8 @@ def batches(
         count -= -(-(stop - within) // block)
         here = Data(x, y, data.order + start, data.ordered)
         loss = gradient(net, here, optimizer, sums, into, Part(rows, within, stop), progress.steps + 1, team)
+        if failed(team):  # this step is not done, whatever this thread has done of it
+            return
         within = stop if stop < rows else 0
         if team.me == 0:
             progress.within = within
@@ -118,11 +120,8 @@ def fits(net: Any, numbers: int, room: int, x: Any, y: Any) -> bool:
 
     x and y are their shapes: Numba would count references to the arrays (step of a small net: 0.1 us).
     """
-    task = net.task
-    wanted = 1 if is_labelled(task.loss) else last_layer(net).fan_out
-    well = x[1] == net.layers.fan_in and y[0] == x[0] and y[1] == task.targets
-    well = well and numbers >= count_parameters(net) and room >= net.table.size
-    return well and y[1] == wanted + (1 if task.weighted else 0)
+    well = x[1] == net.layers.fan_in and y[0] == x[0] and y[1] == net.task.targets
+    return well and numbers >= count_parameters(net) and room >= net.table.size
 
 
 @entry
@@ -255,7 +254,8 @@ def evaluate_loss(plan: Any, params: Any, work: Any, x: Any, y: Any, start: int,
         forward(net, pointer(x) + at * x.shape[1], out, Piece(at, 0, here, here, 0, 0), logits, 0)
         targets = pointer(y) + at * task.targets
         if task.weighted:
-            result += evaluate_weighted(code, out, targets, d, net.work + table.weighing_at, here, outputs, 0.0)
+            extent = Extent(here, outputs, task.targets)
+            result += evaluate_weighted(code, out, targets, d, net.work + table.weighing_at, extent, 0.0)
         else:
             result += evaluate(code, out, targets, d, here, outputs, 0.0)
     if stop < x.shape[0]:
@@ -263,4 +263,4 @@ def evaluate_loss(plan: Any, params: Any, work: Any, x: Any, y: Any, start: int,
     terms = x.shape[0] * 1.0
     if task.weighted:
         terms = weigh(pointer(y), nothing(pointer(plan)), 0, x.shape[0], task.targets)
-    return result / (terms if is_cross_entropy(code) else terms * outputs)
+    return result / (terms * task.terms)
