@@ -88,6 +88,8 @@ class CompiledModel:
     network : Network
         What it is, apart from its parameters.
     sizes : tuple of int
+    inputs, outputs : int
+        The first and the last of `sizes`; in compiled code too.
     dtype : numpy.dtype
     live : bool
         Whether it reads the parameters of the model it was made from, or a copy.
@@ -155,6 +157,16 @@ class CompiledModel:
         return self.network.sizes
 
     @property
+    def inputs(self) -> int:
+        """The number of inputs."""
+        return self.network.sizes[0]
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs."""
+        return self.network.sizes[-1]
+
+    @property
     def dtype(self) -> np.dtype:
         """The parameters' and all arrays' dtype."""
         return self.network.dtype
@@ -211,8 +223,8 @@ class CompiledModel:
         ValueError, TypeError
             If x has another shape or does not hold real numbers, or `out` is not as described.
         """
-        X, lead = self._rows("x", x, self.sizes[0])
-        out, to = self._output("out", out, (*lead, self.sizes[-1]), x=X)
+        X, lead = self._rows("x", x, self.inputs)
+        out, to = self._output("out", out, (*lead, self.outputs), x=X)
         kernels.call_forward(self._handle, X, to.reshape(len(X), -1))
         return out
 
@@ -244,11 +256,11 @@ class CompiledModel:
         >>> f.pull([1.0, 1.0], [10.0])
         array([20., 30.])
         """
-        X, lead = self._rows("x", x, self.sizes[0])
-        G, led = self._rows("g", g, self.sizes[-1])
+        X, lead = self._rows("x", x, self.inputs)
+        G, led = self._rows("g", g, self.outputs)
         if lead != led:
             raise ValueError(f"g must have a row for each of x's, got shape {np.shape(g)} for x {np.shape(x)}")
-        dx, to = self._output("dx", dx, (*lead, self.sizes[0]), x=X, g=G)
+        dx, to = self._output("dx", dx, (*lead, self.inputs), x=X, g=G)
         kernels.call_pull(self._handle, X, G, to.reshape(X.shape))
         return dx
 
@@ -278,9 +290,9 @@ class CompiledModel:
         >>> f.jacobian([1.0, 1.0])
         array([[2., 3.]])
         """
-        X, lead = self._rows("x", x, self.sizes[0])
-        J, to = self._output("J", J, (*lead, self.sizes[-1], self.sizes[0]), x=X)
-        kernels.call_jacobian(self._handle, X, to.reshape(len(X), self.sizes[-1], self.sizes[0]))
+        X, lead = self._rows("x", x, self.inputs)
+        J, to = self._output("J", J, (*lead, self.outputs, self.inputs), x=X)
+        kernels.call_jacobian(self._handle, X, to.reshape(len(X), self.outputs, self.inputs))
         return J
 
     def _rows(self, name: str, value: Any, columns: int) -> tuple[np.ndarray, tuple[int, ...]]:

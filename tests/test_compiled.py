@@ -201,6 +201,11 @@ def test_as_a_global_in_a_tuple_and_with_keywords(rng: np.random.Generator) -> N
             total += out
         return total
 
+    @numba.njit
+    def shape(f: Any) -> Any:
+        return f.inputs, f.outputs
+
+    assert shape(first) == (first.inputs, first.outputs) == (3, 2)
     assert np.array_equal(named(x), first(x))
     assert np.array_equal(several((first, second, first), x), first(x) + second(x) + first(x))
 

@@ -18,7 +18,7 @@ from numba.core.datamodel import models, register_default
 from numba.core.errors import TypingError
 from numba.core.imputils import lower_builtin, lower_constant
 from numba.core.typing.templates import signature
-from numba.extending import NativeValue, overload_method, unbox
+from numba.extending import NativeValue, overload_attribute, overload_method, unbox
 
 from fastmlp.kernels.machine.cache import package_key
 from fastmlp.kernels.machine.interpreted import INTERPRETED
@@ -239,6 +239,14 @@ if not INTERPRETED:
 
         return jacobian
 
+    def _overload_inputs(net: Any) -> Any:
+        return lambda net: _handle(net).inputs
+
+    def _overload_outputs(net: Any) -> Any:
+        return lambda net: _handle(net).outputs
+
     for _type in TYPES.values():  # of a callable type's methods Numba wants each type's
         overload_method(_type, "pull")(_overload_pull)
         overload_method(_type, "jacobian")(_overload_jacobian)
+        overload_attribute(_type, "inputs")(_overload_inputs)
+        overload_attribute(_type, "outputs")(_overload_outputs)
