@@ -240,10 +240,16 @@ if not INTERPRETED:
         return jacobian
 
     def _overload_inputs(net: Any) -> Any:
-        return lambda net: _handle(net).inputs
+        def inputs(net: Any) -> Any:
+            return _handle(net).inputs
+
+        return inputs
 
     def _overload_outputs(net: Any) -> Any:
-        return lambda net: _handle(net).outputs
+        def outputs(net: Any) -> Any:
+            return _handle(net).outputs
+
+        return outputs
 
     for _type in TYPES.values():  # of a callable type's methods Numba wants each type's
         overload_method(_type, "pull")(_overload_pull)
