@@ -184,8 +184,8 @@ def main(steps: int, seeds: int, heads: bool, picture: str | None) -> list[float
         figure, axes = pyplot.subplots(figsize=(8, 4))
         width = max(len(curves[0]) // 50, 1)
         for seed, curve in enumerate(curves):
-            known = np.where(np.isnan(curve), np.nanmean(curve), curve)
-            smooth = np.convolve(known, np.ones(width) / width, "valid")
+            known = np.flatnonzero(~np.isnan(curve))
+            smooth = np.convolve(np.interp(np.arange(len(curve)), known, curve[known]), np.ones(width) / width, "valid")
             axes.plot((np.arange(len(smooth)) + width) * ROWS, smooth, label=f"seed {seed}")
         axes.set(xlabel="steps", ylabel="steps an episode lasts", title="PPO on CartPole: 64-64 actor and critic, tanh")
         axes.legend()
