@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING, Any
 from fastmlp import activations, kernels, losses, metrics, schedules
 from fastmlp.activations import CustomActivation
 from fastmlp.callbacks import Callback, EarlyStopping
+from fastmlp.compiled import CompiledModel
 from fastmlp.engine.threads import get_num_threads, set_num_threads
 from fastmlp.history import History
+from fastmlp.interchange.c import to_c
+from fastmlp.interchange.numpy import to_numpy
 from fastmlp.kernels.machine.cache import CacheWarning
 from fastmlp.lbfgs import LBFGS
 from fastmlp.losses import CustomLoss, RowLoss
-from fastmlp.model import Gradients, Model
+from fastmlp.model import Gradients, LayerOutput, Model
 from fastmlp.optimizers import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RAdam, RMSprop
 from fastmlp.training.epochs import DivergenceError
 from fastmlp.warmup import warmup
@@ -30,12 +33,14 @@ __all__ = [
     "Adamax",
     "CacheWarning",
     "Callback",
+    "CompiledModel",
     "CustomActivation",
     "CustomLoss",
     "DivergenceError",
     "EarlyStopping",
     "Gradients",
     "History",
+    "LayerOutput",
     "Lion",
     "Model",
     "Nadam",
@@ -49,6 +54,8 @@ __all__ = [
     "metrics",
     "schedules",
     "set_num_threads",
+    "to_c",
+    "to_numpy",
     "warmup",
 ]
 ESTIMATORS = ("MLPClassifier", "MLPRegressor")  # not in __all__: a star import does without scikit-learn

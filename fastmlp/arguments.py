@@ -18,18 +18,30 @@ def targets(y: Any, rows: int, outputs: int, loss: str | CustomLoss | RowLoss, d
         array.ndim == 2 and array.shape[1] == outputs and (outputs > 1 or array.dtype.kind == "f")
     ):
         return _labels(array, rows, outputs, dtype)
-    k, kind = (loss.targets, "targets") if isinstance(loss, RowLoss) else (outputs, "outputs")
-    if array.ndim == 1 and k == 1:
-        array = array[:, None]
-    if array.ndim != 2 or array.shape[1] != k:
-        raise ValueError(f"y must have shape ({rows}, {k}) for {k} {kind}, got {np.shape(y)}")
-    _check_length(array, rows)
+    array = _rows("y", array, rows, *((loss.targets, "targets") if isinstance(loss, RowLoss) else (outputs, "outputs")))
     most = LOSSES[loss].most_target if isinstance(loss, str) else None
     if most is not None and not checks.within(array, most):
         outside = array[~((array >= 0) & (array <= most))]
         wanted = f"lie in [0, {most:g}]" if np.isfinite(most) else "be at least 0"
         raise ValueError(f"y must {wanted} for loss={loss!r}, got {outside[0].item()!r}")
     return checks.contiguous(array, dtype)
+
+
+def output_gradient(value: Any, rows: int, outputs: int, dtype: np.dtype) -> np.ndarray:
+    """The gradient by the outputs as a (rows, outputs) array of the model's dtype."""
+    return checks.contiguous(
+        _rows("output_gradient", checks.numbers("output_gradient", value), rows, outputs, "outputs"), dtype
+    )
+
+
+def _rows(name: str, array: np.ndarray, rows: int, columns: int, kind: str) -> np.ndarray:
+    """The array as (rows, columns), of what `kind` says; of one column, (rows,) is the same."""
+    whole = array[:, None] if array.ndim == 1 and columns == 1 else array
+    if whole.ndim != 2 or whole.shape[1] != columns:
+        raise ValueError(f"{name} must have shape ({rows}, {columns}) for {columns} {kind}, got {array.shape}")
+    if len(whole) != rows:
+        raise ValueError(_length_refused(name, whole, rows))
+    return whole
 
 
 def _labels(array: np.ndarray, rows: int, outputs: int, dtype: np.dtype) -> np.ndarray:
@@ -40,7 +52,8 @@ def _labels(array: np.ndarray, rows: int, outputs: int, dtype: np.dtype) -> np.n
         raise ValueError(f"y must be {wanted}, for cross_entropy; got shape {array.shape}")
     if array.dtype.kind not in "iub":
         raise TypeError(f"y must be {wanted}, for cross_entropy; got dtype {array.dtype}")
-    _check_length(array, rows)
+    if len(array) != rows:
+        raise ValueError(_length_refused("y", array, rows))
     if not checks.within(array, outputs - 1):
         low, high = array.min(), array.max()
         raise ValueError(f"y must hold labels from 0 to {outputs - 1}, got {low if low < 0 else high}")
@@ -48,9 +61,8 @@ def _labels(array: np.ndarray, rows: int, outputs: int, dtype: np.dtype) -> np.n
     return checks.contiguous(array[:, None] if outputs > 1 else np.ones((rows, 1)), dtype)
 
 
-def _check_length(array: np.ndarray, rows: int) -> None:
-    if len(array) != rows:
-        raise ValueError(f"y must have as many rows as X, {rows}; got {len(array)}")
+def _length_refused(name: str, array: np.ndarray, rows: int) -> str:
+    return f"{name} must have as many rows as X, {rows}; got {len(array)}"
 
 
 def sizes(value: Any) -> tuple[int, ...]:

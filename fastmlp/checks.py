@@ -16,7 +16,15 @@ REAL = "fiub"  # dtypes' kinds
 UNSIGNED = {size: np.dtype(f"u{size}") for size in (1, 2, 4, 8)}
 
 
-def real(name: str, value: Any, *, above: float | None = None, least: float | None = None, below: float | None = None) -> float:
+def real(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+) -> float:
     """A finite number in a range."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name} must be a number, got {value!r}")
@@ -25,10 +33,10 @@ def real(name: str, value: Any, *, above: float | None = None, least: float | No
     except OverflowError:
         value = float("inf")
     limits = [f"above {above:g}" if above is not None else "", f"at least {least:g}" if least is not None else ""]
-    limits.append(f"below {below:g}" if below is not None else "")
+    limits += [f"below {below:g}" if below is not None else "", f"at most {most:g}" if most is not None else ""]
     good = np.isfinite(value)
     good = good and (above is None or value > above) and (least is None or value >= least)
-    if not (good and (below is None or value < below)):
+    if not (good and (below is None or value < below) and (most is None or value <= most)):
         raise ValueError(f"{name} must be a finite number {' and '.join(filter(None, limits))}, got {value!r}")
     return float(value)
 
@@ -159,26 +167,25 @@ def features(X: Any, columns: int, dtype: np.dtype, most: float = np.inf) -> np.
     return contiguous(array, dtype)
 
 
-def output(out: Any, X: Any, params: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """`out` as the kernels write to it: the outputs for X, not in the way of what they are computed from."""
+def output(name: str, out: Any, shape: tuple[int, ...], params: np.ndarray, **read: Any) -> np.ndarray:
+    """`out` as the kernels write to it: of the parameters' dtype, and not in the way of what is read meanwhile."""
+    wanted = f"{name} must be a writeable C-contiguous {params.dtype} array of shape {shape}, got"
     if not isinstance(out, np.ndarray):
-        raise TypeError(_output_refused(params, shape, type(out).__name__))
+        raise TypeError(f"{wanted} {type(out).__name__}")
     if out.dtype != params.dtype or out.shape != shape:
-        raise ValueError(_output_refused(params, shape, f"{out.dtype} of shape {out.shape}"))
+        raise ValueError(f"{wanted} {out.dtype} of shape {out.shape}")
     flags = out.flags
     if not flags.carray:
         lacks = "read-only" if not flags.writeable else "not C-contiguous" if not flags.c_contiguous else "not aligned"
-        raise ValueError(_output_refused(params, shape, f"one that is {lacks}"))
-    # Arrays that own their memory do not share it; to ask NumPy takes 0.4 us each time.
-    if out is X or not (flags.owndata and type(X) is np.ndarray and X.flags.owndata):
-        for name, other in (("X", X), ("the model's parameters", params)):
-            if np.shares_memory(out, other):
-                raise ValueError(_output_refused(params, shape, f"one that shares memory with {name}"))
+        raise ValueError(f"{wanted} one that is {lacks}")
+    for other, array in read.items():
+        # Arrays that own their memory do not share it; to ask NumPy takes 0.4 us each time.
+        if out is array or not (flags.owndata and type(array) is np.ndarray and array.flags.owndata):
+            if np.shares_memory(out, array):
+                raise ValueError(f"{wanted} one that shares memory with {other}")
+            if np.shares_memory(out, params):
+                raise ValueError(f"{wanted} one that shares memory with the model's parameters")
     return out if type(out) is np.ndarray else out.view(np.ndarray)
-
-
-def _output_refused(params: np.ndarray, shape: tuple[int, int], got: str) -> str:
-    return f"out must be a writeable C-contiguous {params.dtype} array of shape {shape}, got {got}"
 
 
 def within(array: np.ndarray, most: float) -> bool:
@@ -203,20 +210,22 @@ def within(array: np.ndarray, most: float) -> bool:
     return bool(((array >= 0) & (array <= most)).all())  # -0.0 is all right
 
 
-def weights(name: str, value: Any, rows: int, dtype: Any = np.float64) -> np.ndarray:
-    """A weight for each row: finite in the dtype, none negative, not all zero."""
+def weights(name: str, value: Any, rows: int, dtype: Any = np.float64, *, signed: bool = False) -> np.ndarray:
+    """A weight for each row: finite in the dtype; unless `signed`, none negative, and not all zero."""
     array = numbers(name, value)
     if array.shape != (rows,):
         raise ValueError(f"{name} must have shape ({rows},), a weight for each row, got {array.shape}")
     array = silently(lambda: array.astype(dtype))
-    good = (array >= 0) & np.isfinite(array)
+    good = np.isfinite(array) & (signed | (array >= 0))
     if not good.all():
-        raise ValueError(f"{name} must be finite and at least 0, got {array[~good][0].item()!r}")
-    total = silently(array.sum)
-    if total < np.finfo(total.dtype).tiny:  # the kernels take subnormal numbers for 0
-        raise ValueError(f"{name} must have a positive sum, got {'only zeros' if total == 0 else total.item()}")
+        raise ValueError(f"{name} must be finite{'' if signed else ' and at least 0'}, got {array[~good][0].item()!r}")
+    sizes = np.abs(array) if signed else array
+    total = silently(sizes.sum)
+    if total < np.finfo(total.dtype).tiny and not (signed and total == 0):  # the kernels take subnormal numbers for 0
+        wanted = "absolute values whose sum is 0 or a normal number" if signed else "a positive sum"
+        raise ValueError(f"{name} must have {wanted}, got {'only zeros' if total == 0 else total.item()}")
     if not np.isfinite(total):
-        raise ValueError(f"{name} must have a finite sum, got weights up to {array.max().item()!r}")
+        raise ValueError(f"{name} must have a finite sum, got weights up to {sizes.max().item()!r}")
     return array
 
 

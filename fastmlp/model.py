@@ -8,31 +8,29 @@ import numpy as np
 
 from fastmlp import arguments, checks
 from fastmlp.activations import CustomActivation, init_of
+from fastmlp.compiled import CompiledModel
 from fastmlp.engine.engine import Engine
 from fastmlp.initialisation import INITS, initialise
 from fastmlp.losses import LOSSES, CustomLoss, RowLoss, UsersLoss
 from fastmlp.network import Network
-from fastmlp.optimizers import choose
-from fastmlp.training import dataset
 from fastmlp.training.fit import Trainable
-from fastmlp.types import Activations, ArrayLike, DType, InitName, LossName, Rng, SteppingOptimizer
+from fastmlp.training.steps import Gradients as Gradients  # pickles look for it here
+from fastmlp.types import Activations, ArrayLike, DType, InitName, LossName, Rng
 
 
-class Gradients(NamedTuple):
-    """What `Model.backward` returns: gradients of the mean loss.
+class LayerOutput(NamedTuple):
+    """One layer's part of what `Model.layer_outputs` returns.
 
     Attributes
     ----------
-    loss : float
-    weights : list of (fan_in, fan_out) arrays
-    biases : list of (1, fan_out) arrays
-    inputs : (rows, sizes[0]) array
+    z : (rows, width) array
+        x @ W + b, with x the outputs of the layer before.
+    a : (rows, width) array
+        The outputs f(z).
     """
 
-    loss: float
-    weights: list[np.ndarray]
-    biases: list[np.ndarray]
-    inputs: np.ndarray
+    z: np.ndarray
+    a: np.ndarray
 
 
 class Model(Trainable):
@@ -163,7 +161,11 @@ class Model(Trainable):
         self._code = self.network.loss_code()
         self._engine = Engine(self.network)
 
-    fit, fit_batches = Trainable.fit, Trainable.fit_batches  # by name: pages of the API show what a class itself has
+    # By name: pages of the API show what a class itself has.
+    fit, fit_batches = Trainable.fit, Trainable.fit_batches
+    loss, backward, gradient = Trainable.loss, Trainable.backward, Trainable.gradient
+    step, apply_gradient = Trainable.step, Trainable.apply_gradient
+    copy, set_params_from = Trainable.copy, Trainable.set_params_from
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_code"} | {"_engine": self._engine.save()}
@@ -232,26 +234,6 @@ class Model(Trainable):
         """
         return self._engine.average()
 
-    def step(self, X: ArrayLike, y: ArrayLike, lr: float | None = None, optimizer: SteppingOptimizer = None) -> float:
-        """One update from all rows of X: `fit` for one epoch of one batch, without its overhead.
-
-        Arguments and errors as for `fit`; without schedules, and without `LBFGS`.
-
-        Returns
-        -------
-        float
-            The loss before the update.
-
-        Examples
-        --------
-        >>> import fastmlp
-        >>> model = fastmlp.Model.from_weights([[[2.0]]], [[0.0]])
-        >>> model.step([[3.0]], [5.0], lr=0.1), model.predict([[3.0]])
-        (1.0, array([[4.]]))
-        """
-        X, y, code = self._data(X, y)
-        return self._engine.step(X, y, code, choose(lr, optimizer))
-
     def predict(self, X: ArrayLike, out: np.ndarray | None = None) -> np.ndarray:
         """The output activations.
 
@@ -285,7 +267,7 @@ class Model(Trainable):
         if out is None:
             out = to = np.empty(shape, network.dtype)
         else:
-            to = checks.output(out, X, self._engine.params, shape)
+            to = checks.output("out", out, shape, self._engine.params, X=X)
         self._engine.predict(checked, to)
         return out
 
@@ -300,83 +282,67 @@ class Model(Trainable):
         """
         return self.predict(X, out)
 
-    def loss(self, X: ArrayLike, y: ArrayLike) -> float:
-        """The mean loss over the rows of X, by the formula in `fastmlp.losses.LOSSES`; arguments and errors as for `fit`.
+    def layer_outputs(self, X: ArrayLike) -> list[LayerOutput]:
+        """Each layer's z = x @ W + b and its outputs a = f(z), for teaching, probing and plots.
 
-        Examples
-        --------
-        >>> import fastmlp
-        >>> fastmlp.Model.from_weights([[[2.0]]], [[0.0]], loss="mse").loss([[3.0]], [5.0])
-        1.0
-        """
-        return self._engine.loss(*self._data(X, y))
-
-    def backward(self, X: ArrayLike, y: ArrayLike) -> Gradients:
-        """The mean loss over the rows of X and its gradients; arguments and errors as for `fit`.
-
-        Examples
-        --------
-        >>> import numpy as np, fastmlp
-        >>> model = fastmlp.Model.from_weights([np.array([[2.0]])], [np.array([0.0])], loss="mse")
-        >>> model.backward([[3.0]], [[5.0]])
-        Gradients(loss=1.0, weights=[array([[6.]])], biases=[array([[2.]])], inputs=array([[4.]]))
-        """
-        loss, flat, inputs = self._gradient(X, y, True)
-        return Gradients(loss, *self._engine.views(flat), inputs)
-
-    def gradient(self, X: ArrayLike, y: ArrayLike) -> tuple[float, np.ndarray]:
-        """The mean loss over the rows of X and its gradient as one vector, laid out as `params`.
-
-        For L-BFGS, evolution, or a sum over machines before `apply_gradient`. Arguments and errors as for `fit`.
-
-        Examples
-        --------
-        >>> import fastmlp
-        >>> model = fastmlp.Model.from_weights([[[2.0]]], [[0.0]])
-        >>> model.gradient([[3.0]], [5.0])
-        (1.0, array([6., 2.]))
-        """
-        return self._gradient(X, y, False)[:2]
-
-    def _gradient(self, X: ArrayLike, y: ArrayLike, inputs: bool) -> tuple[float, np.ndarray, np.ndarray]:
-        X, y, code = self._data(X, y)
-        flat = np.empty_like(self._engine.params)
-        dx = np.empty(X.shape if inputs else (1, 1), self.dtype)
-        return self._engine.gradient(X, y, code, flat, dx, inputs), flat, dx
-
-    def apply_gradient(self, g: ArrayLike, lr: float | None = None, optimizer: SteppingOptimizer = None) -> None:
-        """One update from a gradient laid out as `params`, as `fit` would make it.
+        Without dropout, as in `predict`, which returns the last layer's a, bit for bit.
 
         Parameters
         ----------
-        g : (n,) array
-            The gradient.
-        lr, optimizer
-            As for `fit`; without schedules, and without `LBFGS`.
+        X : (rows, sizes[0]) array
+
+        Returns
+        -------
+        list of LayerOutput
+            One a layer, from the first hidden one to the outputs: z and a of the model's dtype, each (rows, width).
 
         Raises
         ------
         ValueError, TypeError
-            If g has another shape or does not hold real numbers, or as for `fit`.
+            If X has another shape or does not hold real numbers.
 
         Examples
         --------
-        >>> import fastmlp
-        >>> model = fastmlp.Model.from_weights([[[2.0]]], [[0.0]])
-        >>> model.apply_gradient([1.0, 0.0], lr=0.5)
-        >>> model.params
-        array([1.5, 0. ])
+        >>> import numpy as np, fastmlp
+        >>> model = fastmlp.Model.from_weights([[[1.0, -1.0]], [[2.0], [3.0]]], [[0.0, 0.0], [1.0]], "relu")
+        >>> hidden, output = model.layer_outputs([[4.0]])
+        >>> hidden
+        LayerOutput(z=array([[ 4., -4.]]), a=array([[4., 0.]]))
+        >>> output.a
+        array([[9.]])
         """
-        gradient = checks.numbers("g", g)
-        if gradient.shape != self.params.shape:
-            raise ValueError(f"g must have shape {self.params.shape}, got {gradient.shape}")
-        self._engine.apply(gradient, choose(lr, optimizer))
+        X = checks.features(X, self.sizes[0], self.dtype)
+        return [LayerOutput(z, a) for z, a in self._engine.layer_outputs(X)]
 
-    def _data(self, X: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray, int]:
-        """X and y as the kernels read them, and the loss's code for that form of y."""
-        network = self.network
-        X = checks.features(X, network.sizes[0], network.dtype)
-        return X, *dataset.targets(network, self._code, y, len(X))
+    def compiled(self, live: bool = False) -> CompiledModel:
+        """The net as a value that Numba knows, for users' own ``@njit`` functions and for C.
+
+        Parameters
+        ----------
+        live : bool
+            Whether it reads this model's own parameters, which training changes, or a copy of what they are now. Who reads them
+            while another thread trains may get outputs of a step half done.
+
+        Returns
+        -------
+        CompiledModel
+
+        Examples
+        --------
+        >>> import numba, numpy as np, fastmlp
+        >>> f = fastmlp.Model.from_weights([[[2.0]]], [[1.0]]).compiled()
+        >>> @numba.njit
+        ... def iterate(f, x, times):
+        ...     out = np.empty_like(x)
+        ...     for _ in range(times):
+        ...         f(x, out)
+        ...         x[:] = out
+        ...     return x[0]
+        >>> iterate(f, np.array([1.0]), 10)
+        2047.0
+        """
+        live = checks.flag("live", live)
+        return CompiledModel(self.network, self._engine.parameters(live), self if live else None)
 
     def trim(self) -> None:
         """Give back the memory that only makes the next calls faster: this model's scratch, and that which all models share.

@@ -67,6 +67,16 @@ class Numbered(Protocol):
 Batches: TypeAlias = Iterable[Labelled] | Numbered
 
 
+class Fitted(Protocol):
+    """An estimator that has been fitted: `fastmlp.MLPClassifier` or `fastmlp.MLPRegressor`."""
+
+    @property
+    def model_(self) -> Model: ...
+
+
+Exported: TypeAlias = Model | Fitted
+
+
 class BeginsTraining(Protocol):
     """A callback with this method."""
 

@@ -67,6 +67,8 @@ def _warm_networks(dtype: DType) -> None:
             model.loss(x, y)
             model.apply_gradient(model.gradient(x, y)[1])
     model = Model([2, width, 1], dropout=0.5, dtype=dtype)
+    model.step(X[:, :2], output_gradient=X[:, :1])
+    model.layer_outputs(X[:, :2])
     whole = SGD(l1=1, clip_value=1, clip_norm=1, ema=0.5)
     for one in [*(kind() for kind in OPTIMIZERS.values()), RMSprop(momentum=0.9), whole]:
         model.fit(X[:, :2], X[:, :1], optimizer=one, sample_weight=np.ones(rows))

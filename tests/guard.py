@@ -48,6 +48,7 @@ WRITES = {  # of each function, what it writes to
     "evaluate_gradient": ("hyper", "work", "state", "grads", "dx"),
     "apply_gradient": ("hyper", "params", "moments", "grads", "state"),
     "predict": ("work", "out"),
+    "layer_outputs": ("z", "out"),
     "evaluate_loss": ("work",),
     "dense_forward": ("z", "out"),
     "dense_backward_weights": ("dw",),
@@ -261,6 +262,7 @@ class Net:
         """Calls of all kinds, in any order."""
         rng, X, y = self.rng, self.X, self.y
         kinds = ("predict", "out", "loss", "gradient", "backward", "apply", "step", "fit", "fit", "fit", "stream", "trim")
+        kinds += "layers", "weighted", "pulled"
         for kind in rng.permutation(kinds)[: rng.integers(3, len(kinds))]:
             rows, best, seed = self.part(), optimizer(rng), int(rng.integers(1 << 30))
             if kind == "predict":
@@ -282,6 +284,17 @@ class Net:
                 if not isinstance(best.lr, float):
                     continue
                 yield lambda m, rows=rows, best=best: [m.step(X[rows], y[rows], optimizer=best) for _ in range(2)]
+            elif kind == "layers":
+                yield lambda m, rows=rows: m.layer_outputs(X[rows])
+            elif kind == "weighted":
+                w = rng.standard_normal(len(X[rows]))
+                yield lambda m, rows=rows, w=w: m.backward(X[rows], y[rows], sample_weight=w)
+            elif kind == "pulled":
+                G, logits = rng.standard_normal((len(X[rows]), self.sizes[-1])), bool(rng.integers(2))
+                yield lambda m, rows=rows, G=G, logits=logits: [
+                    m.backward(X[rows], output_gradient=G, logits=logits),
+                    m.step(X[rows], lr=1e-3, output_gradient=G, logits=logits),
+                ]
             elif kind == "stream":
                 parts = [(X[part], y[part]) for part in (rows, self.part())]
                 yield lambda m, parts=parts, best=best, seed=seed: m.fit_batches(parts, 2, 2, optimizer=best, rng=seed)["loss"]

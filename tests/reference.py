@@ -227,7 +227,35 @@ def gradients(
         mean, dz = value(seen, y), slope(seen, y)
     else:
         mean, dz = value(outputs, y), pull_back(activations[-1], zs[-1], slope(outputs, y))
+    return _chain(mean, dz, zs, active, weights, activations)
 
+
+def pulled(
+    X: npt.ArrayLike,
+    G: npt.ArrayLike,
+    weights: Sequence[npt.ArrayLike],
+    biases: Sequence[npt.ArrayLike],
+    activations: Sequence[str],
+    logits: bool = False,
+) -> Gradients:
+    """The gradients of sum(G * outputs), or of sum(G * last z): of any loss whose gradient by these is G."""
+    zs, active = layers(X, weights, biases, activations)
+    G = np.asarray(G, dtype=np.float64)
+    if logits:
+        return _chain(float(np.sum(G * zs[-1])), G, zs, active, weights, activations)
+    dz = pull_back(activations[-1], zs[-1], G)
+    return _chain(float(np.sum(G * active[-1])), dz, zs, active, weights, activations)
+
+
+def _chain(
+    value: float,
+    dz: Array,
+    zs: list[Array],
+    active: list[Array],
+    weights: Sequence[npt.ArrayLike],
+    activations: Sequence[str],
+) -> Gradients:
+    """All gradients, from that by the last z."""
     dWs: list[Array] = []
     dbs: list[Array] = []
     for layer in reversed(range(len(weights))):
@@ -236,7 +264,7 @@ def gradients(
         da = dz @ np.asarray(weights[layer], dtype=np.float64).T
         if layer > 0:
             dz = pull_back(activations[layer - 1], zs[layer - 1], da)
-    return Gradients(mean, dWs, dbs, da)
+    return Gradients(value, dWs, dbs, da)
 
 
 def flat(weights: Sequence[npt.ArrayLike], biases: Sequence[npt.ArrayLike]) -> Array:

@@ -226,7 +226,7 @@ def train(
             if row_weights is None and masks is None:
                 g = reference.gradients(X[batch], y[batch], params[:depth], params[depth:], *problem[4:])
             else:
-                mass = importance[batch].sum() or 1.0
+                mass = np.abs(importance[batch]).sum() or 1.0
                 shares = importance[batch] / mass
                 g = weighted_gradients(X[batch], y[batch], params[:depth], params[depth:], *problem[4:], shares, factors)
             total += (g.loss + penalty(params[:depth], optimizer.l1, optimizer.l2)) * len(batch)

@@ -17,7 +17,8 @@ import sklearn.neural_network
 from sklearn.neural_network import _multilayer_perceptron
 
 import fastmlp
-from fastmlp.engine.engine import Engine, Job
+from fastmlp.engine.engine import Engine
+from fastmlp.engine.state import Job
 
 calls = dict.fromkeys(("train", "gradient", "predict"), 0)
 

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import inspect
+import math
+import os
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -139,16 +141,23 @@ VALIDATION = [
 ]
 
 
-def weights(rows: int) -> Bad:
-    """Of a weight for each row."""
-    finite = "^sample_weight must be finite and at least 0, got "
+def weights(rows: int, signed: bool = False) -> Bad:
+    """Of a weight for each row, at least 0 or of any sign."""
+    finite = f"^sample_weight must be finite{'' if signed else ' and at least 0'}, got "
     shape = rf"^sample_weight must have shape \({rows},\), a weight for each row, got "
-    return [
+    refused: Bad = [
         *array("sample_weight", shape, 1.0, np.ones(rows - 1), np.ones((rows, 1))),
-        *((like(value, (rows,)), f"{finite}{value}$") for value in (np.nan, np.inf, -1.0)),
+        *((like(value, (rows,)), f"{finite}{value}$") for value in (np.nan, np.inf, -np.inf)),
+        (np.full(rows, 1e308), "^sample_weight must have a finite sum, got weights up to 1e.308$"),
+    ]
+    if signed:
+        least = "^sample_weight must have absolute values whose sum is 0 or a normal number, got .*e-31"
+        return [*refused, *((value * np.resize([1, -1], rows), least) for value in (1e-310, 5e-316))]
+    return [
+        *refused,
+        (like(-1.0, (rows,)), f"{finite}-1.0$"),
         (np.zeros(rows), "^sample_weight must have a positive sum, got only zeros$"),
         (np.full(rows, 1e-310), "^sample_weight must have a positive sum, got .*e-310$"),
-        (np.full(rows, 1e308), "^sample_weight must have a finite sum, got weights up to 1e.308$"),
     ]
 
 
@@ -197,13 +206,30 @@ DROPOUT = [
     ([0.1, 0.2], "^dropout must hold 1 rates, one a hidden layer, got 2$"),
     ([np.nan], "^dropout must be a finite number"),
 ]
-ROOM = r"^out must be a writeable C-contiguous float64 array of shape \(6, 2\), got "
-OUT = [
-    *((value, ROOM) for value in ([[0.0] * 2] * 6, 3, "out", np.empty((6, 3)), np.empty((6, 2), "f4"), np.empty(12))),
-    (np.empty((2, 6)).T, ROOM + "one that is not C-contiguous$"),
-    (np.broadcast_to(0.0, (6, 2)), "^out must be .*got one that is read-only$"),
-]
+
+
+def written(name: str, shape: str, good: tuple[int, ...]) -> Bad:
+    """Of an array that is written to."""
+    room = rf"^{name} must be a writeable C-contiguous float64 array of shape {shape}, got "
+    turned = np.empty(good[::-1]).T
+    return [
+        *(
+            (value, room)
+            for value in ([[0.0] * 2] * 6, 3, "out", np.empty((6, 4)), np.empty(good, "f4"), np.empty(math.prod(good)))
+        ),
+        (turned, room + "one that is not C-contiguous$"),
+        (np.broadcast_to(0.0, good), f"^{name} must be .*got one that is read-only$"),
+    ]
+
+
+OUT = written("out", r"\(6, 2\)", (6, 2))
 G = array("g", r"^g must have shape \(26,\), got ", 1.0, np.ones(25), np.ones((26, 1)))
+PULLED = array(
+    "output_gradient", r"^output_gradient must have shape \(6, 2\) for 2 outputs, got ", 1.0, Y[0], Y[:, :1], Y[:, 0]
+)
+PULLED += [(Y[:5], "^output_gradient must have as many rows as X, 6; got 5$")]
+OTHER = array("other", r"^other must have shape \(26,\), got ", 1.0, np.ones(25), np.ones((26, 1)))
+OTHER += [(Model([3, 5, 2]), r"^other must be a model of sizes \(3, 4, 2\) and dtype float64, got sizes \(3, 5, 2\)")]
 MATRICES = [
     *((value, "^weights must be a sequence of arrays, got ") for value in (None, 3, "ab")),
     ([], "^weights and biases must hold an array each a layer, got 0 and 2$"),
@@ -229,10 +255,13 @@ FUNCTION: Callable[[str], Bad] = lambda name: [(v, f"^{name} must be a function,
 
 
 class Function:
-    """A public function: how it is called with good arguments, and what each parameter refuses."""
+    """A public function: how it is called with good arguments, and what each parameter refuses.
 
-    def __init__(self, call: Any, good: dict[str, Any], **bad: Bad) -> None:
-        self.call, self.good, self.bad = call, good, bad
+    `instead`: other good arguments for those parameters that do not go with these.
+    """
+
+    def __init__(self, call: Any, good: dict[str, Any], instead: dict[str, dict[str, Any]] | None = None, **bad: Bad) -> None:
+        self.call, self.good, self.instead, self.bad = call, good, instead or {}, bad
 
 
 def trained() -> Model:
@@ -246,6 +275,12 @@ MODEL, KEPT = trained(), trained()
 ONE = {"lr": LR, "optimizer": OPTIMIZER + LBFGS_REFUSED}
 DATA = {"X": INPUTS, "y": TARGETS}
 XY = {"X": X, "y": Y}
+OWN: dict[str, Any] = {
+    "instead": {"output_gradient": {"X": X}, "logits": {"X": X, "output_gradient": Y}},
+    "sample_weight": weights(6, signed=True),
+    "output_gradient": PULLED,
+    "logits": flag("logits"),
+}
 COURSE = {"verbose": VERBOSE, "callbacks": CALLBACKS, "validation_data": VALIDATION, "metrics": METRICS, "nonfinite": NONFINITE}
 COURSE |= {"initial_epoch": INITIAL, "rng": RNG, "lr": SCHEDULE, "optimizer": OPTIMIZER + EPOCHS}
 SETTINGS = {
@@ -277,6 +312,19 @@ OPTIMIZERS = [kind for name, kind in NAMED.items() if name != "lbfgs"]
 def optimizer(kind: Any) -> Function:
     """A row for one of them."""
     return Function(kind, {}, **{name: SETTINGS[name] for name in inspect.signature(kind).parameters})
+
+
+EXPORT = {
+    "model": [(value, "^model must be a fastmlp.Model or a fitted estimator, got ") for value in (None, "net.h", Model, W)],
+    "path": [(value, "^path must be a string or a path, got ") for value in (None, 3, b"net.h")],
+}
+
+
+def columns(name: str) -> Bad:
+    """Of a number for each input."""
+    shape = rf"^{name} must have shape \(3,\), a number for each input, got "
+    finite = [(like(value, (3,)), f"^{name} must be finite, got ") for value in (np.nan, np.inf)]
+    return [*array(name, shape, 1.0, np.ones(2), np.ones((3, 1))), *finite]
 
 
 TABLE = {
@@ -325,6 +373,7 @@ TABLE = {
     "Model.fit_batches": Function(
         MODEL.fit_batches,
         {"batches": [(X, Y)], "epochs": 2},
+        {"metrics": {"batches": [(X, Y)], "epochs": 2, "validation_data": (X, Y)}},
         **COURSE,
         batches=[
             *((value, "^batches must be an iterable or a function that returns one, got ") for value in (None, 3)),
@@ -337,13 +386,34 @@ TABLE = {
         epochs=whole("epochs"),
         steps_per_epoch=whole("steps_per_epoch"),
     ),
-    "Model.step": Function(MODEL.step, XY, **DATA, **ONE),
+    "Model.step": Function(MODEL.step, XY, **DATA, **ONE, **OWN),
     "Model.predict": Function(MODEL.predict, {"X": X}, X=INPUTS, out=OUT),
     "Model.forward": Function(MODEL.forward, {"X": X}, X=INPUTS, out=OUT),
-    "Model.loss": Function(MODEL.loss, XY, **DATA),
-    "Model.backward": Function(MODEL.backward, XY, **DATA),
-    "Model.gradient": Function(MODEL.gradient, XY, **DATA),
+    "Model.layer_outputs": Function(MODEL.layer_outputs, {"X": X}, X=INPUTS),
+    "Model.loss": Function(MODEL.loss, XY, **DATA, sample_weight=weights(6, signed=True)),
+    "Model.backward": Function(MODEL.backward, XY, **DATA, **OWN),
+    "Model.gradient": Function(MODEL.gradient, XY, **DATA, **OWN),
     "Model.apply_gradient": Function(MODEL.apply_gradient, {"g": np.ones(26)}, g=G, **ONE),
+    "Model.set_params_from": Function(
+        MODEL.set_params_from, {"other": np.ones(26)}, other=OTHER, tau=number("tau", 0, -0.1, 1.001)
+    ),
+    "Model.compiled": Function(MODEL.compiled, {}, live=flag("live")),
+    "CompiledModel.pull": Function(
+        MODEL.compiled().pull,
+        {"x": X, "g": Y},
+        x=array("x", r"^x must have shape \(3,\) or \(rows, 3\), got ", 1.0, np.ones(4), X[:, :2], X[None]),
+        g=[
+            *array("g", r"^g must have shape \(2,\) or \(rows, 2\), got ", 1.0, np.ones(3), X, Y[None]),
+            *((value, "^g must have a row for each of x's, ") for value in (Y[0], Y[:5])),
+        ],
+        dx=written("dx", r"\(6, 3\)", (6, 3)),
+    ),
+    "CompiledModel.jacobian": Function(
+        MODEL.compiled().jacobian,
+        {"x": X},
+        x=array("x", r"^x must have shape \(3,\) or \(rows, 3\), got ", 1.0, np.ones(4), X[:, :2], X[None]),
+        J=written("J", r"\(6, 2, 3\)", (6, 2, 3)),
+    ),
     "History.plot": Function(
         History(epoch=[0], loss=[1.0]).plot, {}, ax=[(3, "^ax must be a matplotlib Axes or None, got 3$")]
     ),
@@ -393,6 +463,15 @@ TABLE = {
     ),
     **{kind.__name__: optimizer(kind) for kind in OPTIMIZERS},
     "set_num_threads": Function(fastmlp.set_num_threads, {"n": 1}, n=whole("n")),
+    "to_c": Function(
+        fastmlp.to_c,
+        {"model": MODEL, "path": os.devnull},
+        **EXPORT,
+        name=[*((value, "^name must be a string, got ") for value in (3, None)), ("a b", "^name must be a C identifier")],
+        mean=columns("mean"),
+        scale=[*columns("scale"), *((like(value, (3,)), "^scale must be above 0, got ") for value in (0, -1))],
+    ),
+    "to_numpy": Function(fastmlp.to_numpy, {"model": MODEL}, **EXPORT),
     "warmup": Function(fastmlp.warmup, {}, dtype=DTYPE),
     **{
         f"metrics.{name}": Function(
@@ -436,7 +515,9 @@ TABLE = {
 # Called by fits, with arguments of theirs.
 PROTOCOL = {"on_train_begin", "on_epoch_end", "on_train_end", "rates", "start", "observe", "code", "compare", "hyper"}
 OTHERS = {
+    "CompiledModel": "made by compiled",
     "Gradients": "what backward returns",
+    "LayerOutput": "what layer_outputs returns",
     "DivergenceError": "raised by fits",
     "History": "made by fits",
     "metrics.Metric": "what METRICS holds",
@@ -494,11 +575,9 @@ def test_what_is_refused(place: str, name: str) -> None:
     """The error's kind and words; and models, generators, data, thread numbers are as they were."""
     function, rng, threads = TABLE[place], np.random.default_rng(0), fastmlp.get_num_threads()
     state, data, kept = rng.bit_generator.state, (X.tobytes(), Y.tobytes()), KEPT._engine.save()
-    good = dict(function.good)
+    good = dict(function.instead.get(name, function.good))
     if "rng" in function.bad:
         good["rng"] = rng
-    if place == "Model.fit_batches" and name == "metrics":
-        good["validation_data"] = (X, Y)
     default = inspect.signature(function.call).parameters[name].default
     for value, message in function.bad[name]:
         if value is None and default is None:

@@ -14,7 +14,7 @@ from reference_update import PATHS, path_problem
 
 import fastmlp
 from fastmlp import SGD, Adam, CustomActivation, CustomLoss, Model
-from fastmlp.engine.engine import Job
+from fastmlp.engine.state import Job
 from fastmlp.kernels.machine.interpreted import INTERPRETED
 
 

@@ -22,6 +22,7 @@ EXCEPTIONS = {
     "EarlyStopping.on_epoch_end": "see Callback",
     "EarlyStopping.on_train_end": "see Callback",
     "Gradients": "`Model.backward` shows them",
+    "LayerOutput": "`Model.layer_outputs` shows it",
     "schedules.Course": "a fit calls it: `ReduceOnPlateau` shows what comes of it",
     "schedules.Course.observe": "see Course",
     "schedules.Course.scale": "see Course",

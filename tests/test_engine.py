@@ -12,7 +12,7 @@ from numba.core.errors import TypingError
 
 from fastmlp import SGD, Adam, Model
 from fastmlp.engine import engine, threads
-from fastmlp.engine.engine import Job
+from fastmlp.engine.state import Job
 from fastmlp.kernels import tuning
 from fastmlp.kernels.machine.interpreted import INTERPRETED
 

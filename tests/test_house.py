@@ -29,9 +29,9 @@ FLOORS = [
     ["arguments"],
     ["metrics", "monitor", "schedules", "optimizer", "optimizers", "lbfgs", "network", "types"],
     ["engine"],
-    ["training", "callbacks"],
+    ["training", "callbacks", "compiled"],
     ["model"],
-    ["sklearn", "estimators", "warmup", "onnx"],
+    ["sklearn", "estimators", "warmup", "onnx", "interchange"],
     [""],  # fastmlp itself
     ["__main__"],
 ]

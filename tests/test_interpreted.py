@@ -19,6 +19,7 @@ from fastmlp.kernels.layer.dropout import kept
 from fastmlp.kernels.machine import interpreted
 from fastmlp.kernels.machine.interpreted import INTERPRETED, Tile, quiet
 from fastmlp.kernels.machine.jit import inlined
+from fastmlp.kernels.machine.memory import borrow, give_back, numbers_at, place_of, words_at
 from fastmlp.kernels.machine.pointer import as_array, as_readonly, local, nothing, part, pointer, written
 from fastmlp.kernels.machine.target import VECTOR_BYTES
 from fastmlp.kernels.net.parallel import atomic_add, atomic_load, atomic_store, give_way, pause
@@ -67,6 +68,12 @@ def _memory(x: Any, out: Any, codes: Any) -> None:
     store(load_square(a + 1, 3, step - 1), to + 3 * step, step, None)
     store(broadcast_rows(a, 2, 1, step - 1), to + 20 * step, step, None)
     store(splat(a, 0.1, 1, 2), to + 22 * step, 0, 2 * step - 1)
+    again = numbers_at(a, place_of(a + 1), step)
+    room = borrow(a, 2 * step)
+    store(load(again, 0, 1, 1, None) + 1.0, room + step, 0, None)
+    store(load(room + step, 0, 1, 1, None), to + 30 * step, 0, None)
+    give_back(room)
+    to[31 * step] = words_at(place_of(pointer(codes)), 3)[2] - codes[2] + 1
     tile = outer_add(splat(a, 0.5, 4, 1), a, 2, part(a, 5, step), None)
     store(outer_add(tile, advance(row_groups(a, 2, 4), 1), 2, a, step - 1), to + 24 * step, step, None)
 

@@ -35,6 +35,7 @@ RNG = np.random.default_rng(0)
 DATA = {width: (RNG.standard_normal((90, width)), RNG.standard_normal((90, 3))) for width in (5, 20)}
 MANY = np.ones((9000, 5))
 
+OTHER = fastmlp.Model(SMALL, "tanh", rng=2)
 SAVED = fastmlp.Model(SMALL, "tanh", rng=1)._engine.save()
 
 
@@ -60,6 +61,9 @@ CASES = {
     "step": Case(lambda m, X, y: m.step(X, y, optimizer=ADAM)),
     "step again": Case(lambda m, X, y: m.step(X, y, optimizer=ADAM), lambda m, X, y: m.step(X, y, optimizer=ADAM)),
     "step by another": Case(lambda m, X, y: m.step(X, y, optimizer=MEAN), lambda m, X, y: m.fit(X, y, 2, optimizer=ADAM)),
+    "step by output_gradient": Case(lambda m, X, y: m.step(X, output_gradient=y, optimizer=ADAM)),
+    "step by weights": Case(lambda m, X, y: m.step(X, y, optimizer=ADAM, sample_weight=y[:, 0])),
+    "by output_gradient, by two": Case(lambda m, X, y: m.step(X, output_gradient=y, optimizer=ADAM), sizes=WIDE, threads=2),
     "fit": Case(lambda m, X, y: m.fit(X, y, 2, 40, optimizer=ADAM, rng=0)),
     "fit by two": Case(lambda m, X, y: m.fit(X, y, 2, 40, optimizer=ADAM, rng=0), sizes=WIDE, threads=2),
     "fit with callbacks": Case(_best),
@@ -70,6 +74,10 @@ CASES = {
     "loss": Case(lambda m, X, y: m.loss(X, y)),
     "backward": Case(lambda m, X, y: m.backward(X, y)),
     "apply_gradient": Case(lambda m, X, y: m.apply_gradient(np.ones(m.params.shape), optimizer=ADAM)),
+    "layer_outputs": Case(lambda m, X, y: m.layer_outputs(X)),
+    "copy": Case(lambda m, X, y: m.copy()),
+    "set_params_from a model": Case(lambda m, X, y: m.set_params_from(OTHER, 0.25)),
+    "set_params_from an array": Case(lambda m, X, y: m.set_params_from(OTHER.params.tolist())),
     "pickle": Case(lambda m, X, y: pickle.loads(pickle.dumps(m))),
     "restore": Case(lambda m, X, y: m._engine.restore(SAVED), lambda m, X, y: m.step(X, y, optimizer=ADAM)),
     "trim": Case(lambda m, X, y: m.trim(), lambda m, X, y: m.step(X, y, optimizer=ADAM)),
@@ -242,7 +250,7 @@ def test_a_handlers_exception_ends_a_fit_as_itself(kind: type[BaseException], co
 
 
 @pytest.mark.skipif(INTERPRETED or not hasattr(signal, "SIGALRM"), reason="needs compiled code and such a signal")
-@pytest.mark.parametrize("name", ["fit", "step", "loss", "gradient", "predict"])
+@pytest.mark.parametrize("name", ["fit", "step", "by output_gradient", "loss", "gradient", "predict", "layer_outputs"])
 def test_a_call_of_seconds_ends_soon(name: str) -> None:
     """One step, or one forward pass, over many rows."""
     X, y = np.ones((50_000, 300)), np.zeros((50_000, 10))
@@ -250,13 +258,17 @@ def test_a_call_of_seconds_ends_soon(name: str) -> None:
     call = {
         "fit": lambda: model.fit(X, y),
         "step": lambda: model.step(X, y),
+        "by output_gradient": lambda: model.step(X, output_gradient=y),
         "loss": lambda: model.loss(X, y),
         "gradient": lambda: model.gradient(X, y),
         "predict": lambda: model.predict(X),
+        "layer_outputs": lambda: model.layer_outputs(X),
     }[name]
     model.fit(X[:1000], y[:1000])
     model.gradient(X[:1000], y[:1000])
     model.predict(X[:1000])
+    model.step(X[:1000], output_gradient=y[:1000])
+    model.layer_outputs(X[:1000])
     before = model.params.copy()
     assert _interrupted(call, OutOfTimeError, 0.2) < 1
     np.testing.assert_array_equal(model.params, before)

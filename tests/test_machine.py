@@ -59,6 +59,15 @@ WRONG: tuple[Callable[[Any, np.ndarray, np.ndarray], Any], ...] = (
     lambda m, X, y: m.fit_batches([(X,)]),
     lambda m, X, y: m.step(X, y, lr=float("nan")),
     lambda m, X, y: m.step(X[:, None], y),
+    lambda m, X, y: m.step(X),
+    lambda m, X, y: m.step(X, y, output_gradient=np.ones((len(X), m.sizes[-1]))),
+    lambda m, X, y: m.step(X, output_gradient=np.ones((len(X), m.sizes[-1] + 1))),
+    lambda m, X, y: m.step(X, output_gradient=np.ones((len(X), m.sizes[-1])), optimizer="adma"),
+    lambda m, X, y: m.backward(X, y, logits=True),
+    lambda m, X, y: m.gradient(X, y, sample_weight=np.full(len(X), np.nan)),
+    lambda m, X, y: m.layer_outputs(X[:, :0]),
+    lambda m, X, y: m.set_params_from(m, tau=0.0),
+    lambda m, X, y: m.set_params_from(np.ones(m.params.size + 1)),
     lambda m, X, y: m.predict("X"),
     lambda m, X, y: m.predict(X, out=np.empty((len(X), m.sizes[-1]), np.int64)),
     lambda m, X, y: m.predict(X, out=np.empty((len(X), m.sizes[-1] + 1), m.dtype)),
@@ -123,6 +132,31 @@ class ModelMachine(RuleBasedStateMachine):
         self.optimizer = optimizer
         self.model.step(self.X[:rows], self.y[:rows], optimizer=optimizer)
 
+    @rule(rows=some.integers(1, ROWS), optimizer=optimizers, seed=seeds)
+    def step_by_weights(self, rows: int, optimizer: Any, seed: int) -> None:
+        self.optimizer = optimizer
+        w = np.random.default_rng(seed).standard_normal(rows) + 0.5
+        if self.model.loss_name == "poisson":  # minus an exponential has no end
+            w = abs(w)
+        self.model.step(self.X[:rows], self.y[:rows], optimizer=optimizer, sample_weight=w)
+
+    @rule(rows=some.integers(1, ROWS), optimizer=optimizers, logits=some.booleans(), seed=seeds)
+    def step_by_output_gradient(self, rows: int, optimizer: Any, logits: bool, seed: int) -> None:
+        """Of a loss that pulls what is given to nothing: no step makes it large."""
+        self.optimizer, X = optimizer, self.X[:rows]
+        layer = self.model.layer_outputs(X)[-1]
+        G = np.clip(layer.z if logits else layer.a, -1, 1) / rows
+        want = reference.pulled(X, G, self.model.weights, self.model.biases, self.model.activations, logits)
+        got = self.model.gradient(X, output_gradient=G, logits=logits)[1]
+        bound = 1e-10 if self.dtype == float else 1e-3
+        assert reference.error(got, reference.flat(want.weights, want.biases), 1.0) < bound
+        self.model.step(X, optimizer=optimizer, output_gradient=G, logits=logits)
+
+    @rule(tau=some.sampled_from((0.01, 0.5, 1.0)), seed=seeds)
+    def follow(self, tau: float, seed: int) -> None:
+        other = fastmlp.Model(self.sizes, self.model.activations, self.model.network.loss, self.dtype, seed)
+        self.model.set_params_from(other, tau)
+
     @rule(rows=some.integers(1, ROWS))
     def step_by_gradient(self, rows: int) -> None:
         """The same as a step, but for what dropout leaves out and rounding."""
@@ -149,6 +183,10 @@ class ModelMachine(RuleBasedStateMachine):
     @rule()
     def deepcopy(self) -> None:
         self.model = copy.deepcopy(self.model)
+
+    @rule()
+    def copy(self) -> None:
+        self.model = self.model.copy()
 
     @rule()
     def trim(self) -> None:
@@ -187,15 +225,19 @@ class ModelMachine(RuleBasedStateMachine):
             lambda: model.predict(np.resize(X, (3000, X.shape[1]))),
             lambda: model.apply_gradient(np.zeros(model.params.size), optimizer=optimizer),
             lambda: pickle.loads(pickle.dumps(model)),
+            lambda: model.step(X, optimizer=optimizer, output_gradient=np.ones((ROWS, self.sizes[-1])) * 1e-3),
+            lambda: model.step(X, y, optimizer=optimizer, sample_weight=np.arange(ROWS) % 5 - 1.0),
+            lambda: model.set_params_from(model.params * 0.5, 0.5),
+            lambda: model.layer_outputs(X),
         )[which]
 
     @precondition(lambda self: sys.gettrace() is None)
-    @rule(position=some.integers(0, 2500), which=some.integers(0, 6), optimizer=optimizers)
+    @rule(position=some.integers(0, 2500), which=some.integers(0, 10), optimizer=optimizers)
     def struck_at_a_bytecode(self, position: int, which: int, optimizer: Any) -> None:
         struck(self._call(which, optimizer), position)
 
     @precondition(lambda self: hasattr(signal, "setitimer"))
-    @rule(after=some.floats(1e-6, 1e-3), which=some.integers(0, 6), optimizer=optimizers)
+    @rule(after=some.floats(1e-6, 1e-3), which=some.integers(0, 10), optimizer=optimizers)
     def struck_by_a_signal(self, after: float, which: int, optimizer: Any) -> None:
         signalled(self._call(which, optimizer), after)
 

@@ -439,7 +439,9 @@ def test_eight_threads_train_models_of_their_own():
 
 
 @pytest.mark.small
-@pytest.mark.parametrize("clone", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))], ids=["deep", "pickle"])
+@pytest.mark.parametrize(
+    "clone", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model)), Model.copy], ids=["deep", "pickle", "own"]
+)
 def test_copies(clone):
     p = reference.problem([2, 3, 1], ["tanh", "sigmoid"], "bce", rows=3)
     model = of(p)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import reference
 
 import fastmlp
 from fastmlp import SGD, Adam, EarlyStopping, Model, metrics, schedules
@@ -126,6 +127,20 @@ def test_a_gradient_is_taken_as_it_is() -> None:
         model = Model.from_weights([[[0.0]]], [[0.0]])
         model.apply_gradient(g, optimizer=optimizer)
         np.testing.assert_array_equal(model.params, want)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_an_output_gradient_is_numpys(bad: float) -> None:
+    model, G = net(activations=["tanh", "sigmoid"]), np.ones((9, 2))
+    G[4, 1] = bad
+    with np.errstate(invalid="ignore"):
+        for logits in (False, True):
+            got = model.backward(X, output_gradient=G, logits=logits)
+            want = reference.pulled(X, G, model.weights, model.biases, ["tanh", "sigmoid"], logits)
+            for array, expected in zip([*got.weights, *got.biases, got.inputs], [*want[1], *want[2], want.inputs], strict=True):
+                np.testing.assert_allclose(array, expected, rtol=1e-12, atol=1e-14)
+    assert not np.isfinite(got.inputs[4]).any()
+    assert np.isfinite(np.delete(got.inputs, 4, axis=0)).all()
 
 
 def test_lbfgs_stays() -> None:
@@ -294,7 +309,7 @@ def test_rows_have_sums() -> None:
     np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-14)
 
 
-# ---- weights of zero -------------------------------------------------------------------------------------------------
+# ---- weights of zero, and below --------------------------------------------------------------------------------------
 
 
 def test_rows_of_weight_zero() -> None:
@@ -332,9 +347,35 @@ def test_sums_of_weights() -> None:
     for size, said in ((0.0, "a positive sum"), (1e-310, "a positive sum"), (1e308, "a finite sum")):
         with pytest.raises(ValueError, match=f"sample_weight must have {said}"):
             model.fit(X, Y, sample_weight=np.full(9, size))
+        if size:
+            with pytest.raises(ValueError, match="sample_weight must have "):
+                model.step(X, Y, sample_weight=np.full(9, size))
     for size in (1e-300, 1e300):
         losses = net().fit(X, Y, 3, sample_weight=np.full(9, size))["loss"]
         np.testing.assert_allclose(losses, net().fit(X, Y, 3)["loss"], rtol=1e-13)
+    zeros, kept = np.zeros(9), model.params.copy()
+    assert model.loss(X, Y, sample_weight=zeros) == model.step(X, Y, sample_weight=zeros) == 0
+    loss, g = model.gradient(X, Y, sample_weight=zeros)
+    assert loss == 0
+    assert not g.any()
+    np.testing.assert_array_equal(model.params, kept)
+
+
+def test_weights_below_zero() -> None:
+    model, weights = net(), np.where(np.arange(9) % 2, -3.0, 1.0)
+    for call in (
+        lambda: model.fit(X, Y, sample_weight=weights),
+        lambda: model.fit_batches([(X, Y, weights)]),
+        lambda: model.fit(X, Y, validation_data=(X, Y, weights)),
+    ):
+        with pytest.raises(ValueError, match="sample_weight must be finite and at least 0, got -3"):
+            call()
+    rows = [model.gradient(X[i : i + 1], Y[i : i + 1]) for i in range(9)]
+    loss, g = model.gradient(X, Y, sample_weight=weights)
+    assert loss == pytest.approx(sum(w * row[0] for w, row in zip(weights, rows, strict=True)) / 17, rel=1e-12)
+    np.testing.assert_allclose(g, sum(w * row[1] for w, row in zip(weights, rows, strict=True)) / 17, rtol=1e-12, atol=1e-14)
+    assert model.loss(X, Y, sample_weight=weights) == pytest.approx(loss, rel=1e-13)
+    assert model.step(X, Y, sample_weight=weights) == loss
 
 
 def test_zero_initialised() -> None:

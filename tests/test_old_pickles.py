@@ -63,7 +63,9 @@ def test_where_the_classes_were() -> None:
     assert (old.MLPClassifier, old.MLPRegressor) == (MLPClassifier, MLPRegressor)
 
 
-@pytest.mark.parametrize("address", ["metrics.Best", "lbfgs.LBFGS", "optimizers.SGD", "callbacks.EarlyStopping", "losses.Loss"])
+@pytest.mark.parametrize(
+    "address", ["metrics.Best", "lbfgs.LBFGS", "optimizers.SGD", "callbacks.EarlyStopping", "losses.Loss", "model.Gradients"]
+)
 def test_what_pickles_of_then_name_is_there(address: str) -> None:
     module, _, name = address.partition(".")
     assert isinstance(getattr(importlib.import_module(f"fastmlp.{module}"), name), type)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from headers import COMPILERS, STRICT, compile_c
 
 from fastmlp.kernels.machine.interpreted import INTERPRETED
 from fastmlp.kernels.net import plan
@@ -21,11 +23,12 @@ PROGRAMS = [dedent(text) for text in re.findall(r"^( *```python\n.*?)^ *```", TE
 
 
 @pytest.mark.skipif(INTERPRETED, reason="takes compiled code")
-def test_programs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     matplotlib = pytest.importorskip("matplotlib")
     for extra in ("tqdm", "pandas"):
         pytest.importorskip(extra)
     monkeypatch.setenv("MPLBACKEND", "Agg")
+    monkeypatch.chdir(tmp_path)  # some write files
     names: dict[str, Any] = {"__name__": "readme"}
 
     def run(number: int) -> str:
@@ -46,6 +49,15 @@ def test_programs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
             run(number)
         sys.modules["matplotlib.pyplot"].close("all")
     assert list(names["table"].columns[:2]) == ["epoch", "loss"]
+    assert (tmp_path / "net.py").read_text() == names["program"]
+    if COMPILERS:
+        main, program = tmp_path / "main.c", tmp_path / "program"
+        main.write_text(re.findall(r"^```c\n(.*?)^```", TEXT, flags=re.M | re.S)[0])
+        compile_c([COMPILERS[0], "-std=c99", *STRICT, main, "-o", program, "-lm"])
+        said = subprocess.run([program], capture_output=True, text=True, check=True, timeout=60).stdout
+        x = np.concatenate([[0.5, -1.0], np.zeros(62)])
+        want = names["model"].predict([(x - names["mean"]) / names["scale"]])[0, 0]
+        np.testing.assert_allclose(float(said), want, rtol=1e-5)
 
 
 PAGES = (

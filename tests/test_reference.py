@@ -152,6 +152,21 @@ def test_cross_entropy_of_rows_that_do_not_sum_to_one():
     assert error(reference.gradients(*p).weights[0], slope) < 1e-8
 
 
+@pytest.mark.parametrize("logits", [False, True])
+@pytest.mark.parametrize("output", ["tanh", "softmax"])
+def test_a_pulled_gradient_is_the_slope(output, logits):
+    """Of sum(G * outputs), and of sum(G * z)."""
+    p = reference.problem([3, 5, 4], ["tanh", output], "mse", rows=6)
+    G = np.random.default_rng(1).standard_normal((6, 4))
+    zs, active = reference.layers(p.X, *p[2:5])
+    got = reference.pulled(p.X, G, *p[2:5], logits)
+    assert got.loss == pytest.approx(np.sum(G * (zs if logits else active)[-1]), rel=1e-14)
+    arrays = [*p.weights, *p.biases, p.X]
+    for slope, array in zip([*got.weights, *got.biases, got.inputs], arrays, strict=True):
+        want = central_differences(lambda: reference.pulled(p.X, G, *p[2:5], logits).loss, array)
+        assert error(slope, want) < 1e-8
+
+
 def test_a_vector_of_targets_is_a_column():
     p = reference.problem([3, 1], ["identity"], "mse", rows=5)
     assert reference.gradients(*p._replace(y=p.y[:, 0])).loss == reference.gradients(*p).loss

@@ -11,6 +11,7 @@ import pytest
 from fastmlp import SGD, Adam, Model, schedules
 from fastmlp.engine.route import Router
 from fastmlp.kernels import tuning
+from fastmlp.kernels.layer.loss import LOGIT_GRADIENT, OUTPUT_GRADIENT
 from fastmlp.kernels.machine.interpreted import INTERPRETED
 from fastmlp.kernels.machine.target import VECTOR_BYTES
 from fastmlp.kernels.net.plan import BLOCKS, GROUPS, NARROW, RESIDENT
@@ -46,6 +47,13 @@ def _network(*sizes: int, activations: Any = HIDDEN, loss: str = "bce", dropout:
 def test_where_it_turns(network: Network, rows: int, optimizer: Any, weighted: bool, rated: bool, path: int) -> None:
     loss = network.loss_code()
     assert Router(network).training(rows, loss, optimizer, weighted, rated).path == path
+
+
+@pytest.mark.parametrize("loss", [OUTPUT_GRADIENT, LOGIT_GRADIENT])
+def test_gradients_of_the_users_own_are_not_narrow(loss: int) -> None:
+    """Those paths divide by rows and outputs, whatever the loss."""
+    for sizes, rows in (((2, 2, 1), LANES), ((2, 3, 2), LANES), ((2, 2, 1), 5 * tuning.GROUPED_ROWS)):
+        assert Router(_network(*sizes)).training(rows, loss, SGD(), False, False).path in (BLOCKS, GROUPS)
 
 
 @pytest.mark.parametrize("rows", [1, 31, 255, 256, 257, 1023, 1024, 1025, 5000, 70_000])

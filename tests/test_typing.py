@@ -49,6 +49,18 @@ model.fit_batches(batches, optimizer="sgd")
 model.fit_batches(batches())
 model.fit_batches(Dataset(), validation_data=(X, y, np.ones(3)))
 loss: float = model.step(X, y, lr=0.1)
+loss = model.step(X, y, None, "adam", sample_weight=[1.0, -1.0, 2.0])
+loss = model.loss(X, y, sample_weight=np.ones(3))
+loss, flat = model.gradient(X, y)
+nothing, flat = model.gradient(X, output_gradient=np.ones((3, 1)), logits=True)
+model.step(X, output_gradient=[[1.0], [2.0], [3.0]], optimizer=fastmlp.Adam())
+slopes: np.ndarray = model.backward(X, output_gradient=np.ones((3, 1))).inputs
+shown: float | None = model.backward(X, y, sample_weight=[1, 2, 3]).loss
+z, a = model.layer_outputs(X)[-1]
+shape: tuple[int, ...] = model.layer_outputs(X)[0].z.shape
+target: fastmlp.Model = model.copy()
+target.set_params_from(model, tau=0.01)
+target.set_params_from(model.params)
 out: np.ndarray = model.predict([[1.0, 2.0]], out=np.empty((1, 1)))
 model.apply_gradient(model.gradient(X, y)[1], optimizer="rmsprop")
 score: float = fastmlp.metrics.log_loss(y, model.predict(X), sample_weight=None)
@@ -69,9 +81,15 @@ model.fit([[1.0, 2.0]], [1.0], callbacks=3)  # arg-type
 model.fit([[1.0, 2.0]], [1.0], verbose="bars")  # arg-type
 model.fit([[1.0, 2.0]], [1.0], nonfinite="skip")  # arg-type
 model.fit([[1.0, 2.0]], [1.0], class_weight="balance")  # arg-type
-model.step([[1.0, 2.0]], [1.0], optimizer="lbfsg")  # arg-type
-model.step([[1.0, 2.0]], [1.0], optimizer="lbfgs")  # arg-type
-model.step([[1.0, 2.0]], [1.0], optimizer=fastmlp.LBFGS())  # arg-type
+model.step([[1.0, 2.0]], [1.0], optimizer="lbfsg")  # call-overload
+model.step([[1.0, 2.0]], [1.0], optimizer="lbfgs")  # call-overload
+model.step([[1.0, 2.0]], [1.0], optimizer=fastmlp.LBFGS())  # call-overload
+model.step([[1.0, 2.0]])  # call-overload
+model.step([[1.0, 2.0]], [1.0], output_gradient=[[1.0]])  # call-overload
+model.gradient([[1.0, 2.0]], output_gradient=[[1.0]], sample_weight=[1.0])  # call-overload
+model.backward([[1.0, 2.0]], [1.0], logits=True)  # call-overload
+one: float = model.step([[1.0, 2.0]], output_gradient=[[1.0]])  # assignment
+model.set_params_from(model, tau="0.1")  # arg-type
 fastmlp.EarlyStopping(mode="maximum")  # arg-type
 fastmlp.Adam("0.1")  # arg-type
 """

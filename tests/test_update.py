@@ -10,7 +10,7 @@ from reference_update import PATHS, oracle, path_problem, train
 from test_optimizers import KINDS, SETTINGS
 
 from fastmlp import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Model, Nadam, RAdam, RMSprop
-from fastmlp.engine.engine import Job
+from fastmlp.engine.state import Job
 
 # One of each arithmetic, with every setting away from what would hide it.
 EACH = [

@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import reference
 from reference import BOUND, LOSSES, OUTPUT, error
-from reference_update import PATHS, path_problem, train
+from reference_update import PATHS, path_problem, train, weighted_gradients
 
-from fastmlp import SGD, Adam, Model
-from fastmlp.engine.engine import Job
+from fastmlp import SGD, Adam, CustomLoss, Model
+from fastmlp.engine.state import Job
+
+SQUARE = CustomLoss("square", lambda p, y: (p - y) ** 2, lambda p, y: 2 * (p - y))
 
 
 def of(p, **options):
-    return Model.from_weights(*p[2:], **options)
+    return Model.from_weights(*p[2:5], **{"loss": p.loss, **options})
 
 
 def with_weights(model, X, y, weights):
@@ -143,6 +145,116 @@ def test_with_dropout():
     plain._engine.train(Job(p.X, p.y, plain._code, SGD(0.1), 16, dropout=9), losses, lambda done: None)
     assert error(fit(none, p.X, p.y, ones, 2, 16, dropout=9), losses) <= 1e-14
     assert error(none.params, plain.params) <= 1e-14
+
+
+# ---- in single calls -------------------------------------------------------------------------------------------------
+
+
+def flat(found):
+    """A loss and all gradients as one vector."""
+    arrays = [*found.weights, *found.biases, found.inputs]
+    return np.concatenate([[found.loss], *(np.ravel(array) for array in arrays)])
+
+
+@pytest.mark.parametrize("dtype", BOUND)
+@pytest.mark.parametrize("path", PATHS)
+def test_single_calls_weigh_as_fits_do(path, dtype):
+    """To the bit; and a weight of 3 is three rows."""
+    for p in problems(path, dtype):
+        n = counts(len(p.X))
+        X, y = np.repeat(p.X, n, axis=0), np.repeat(p.y, n, axis=0)
+        repeated = of(p).backward(X, y)
+        model, fitted, optimizer = of(p), of(p), Adam(0.01, clip_norm=0.5, l2=0.1)
+        got = model.backward(p.X, p.y, sample_weight=n)
+        assert error(got.loss, repeated.loss) <= BOUND[dtype]
+        assert error(got.weights[0], repeated.weights[0], floor=1e-3) <= BOUND[dtype]
+        assert error(got.inputs.sum(axis=0), repeated.inputs.sum(axis=0), floor=1e-3) <= BOUND[dtype]
+        loss, vector = model.gradient(p.X, p.y, sample_weight=n)
+        assert loss == got.loss
+        np.testing.assert_array_equal(vector, reference.flat(got.weights, got.biases))
+        assert error(model.loss(p.X, p.y, sample_weight=n), loss) <= BOUND[dtype]
+        for _ in range(2):
+            loss = model.step(p.X, p.y, optimizer=optimizer, sample_weight=n)
+            assert fitted.fit(p.X, p.y, optimizer=optimizer, sample_weight=n)["loss"] == [loss]
+            np.testing.assert_array_equal(model.params, fitted.params)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_negative_weights_equal_the_oracle(path):
+    weights = np.random.default_rng(0).standard_normal(PATHS[path][1])
+    weights[::5] = 0
+    optimizer = SGD(0.1, momentum=0.5, l2=0.1, clip_norm=1.0)
+    for p in problems(path):
+        model, want = of(p), train(p, optimizer, 2, row_weights=weights)
+        shares = weights / np.abs(weights).sum()
+        assert error(model.loss(p.X, p.y, sample_weight=weights), model.backward(p.X, p.y, sample_weight=weights).loss) <= 1e-12
+        start = weighted_gradients(p.X, p.y, *p[2:], shares, [1.0] * (len(p.weights) - 1))
+        got = model.backward(p.X, p.y, sample_weight=weights)
+        assert error(flat(got), flat(start), floor=1e-3) <= 1e-12
+        losses = [model.step(p.X, p.y, optimizer=optimizer, sample_weight=weights) for _ in range(2)]
+        assert error(losses, want.losses, floor=1) <= 1e-12
+        assert error(model.params, want.params) <= 1e-12
+
+
+@pytest.mark.small
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_mean_of_signed_weights(loss):
+    """Over the sum of their sizes, also where their sum is 0; minus a weight is minus all that it does."""
+    p = reference.problem([2, 3, 2], ["tanh", OUTPUT.get(loss, "identity")], loss, rows=5)
+    model, w = of(p), np.array([2.0, -1.0, 0.5, 0.0, -1.5])
+    assert w.sum() == 0
+    rows = [flat(model.backward(p.X[i : i + 1], p.y[i : i + 1])) for i in range(5)]
+    got, minus = (model.backward(p.X, p.y, sample_weight=sign * w) for sign in (1, -1))
+    size = np.abs(w).sum()
+    assert got.loss == pytest.approx(sum(wi * row[0] for wi, row in zip(w, rows, strict=True)) / size, rel=1e-13)
+    parameters = model.params.size
+    want = sum(wi * row[1 : 1 + parameters] for wi, row in zip(w, rows, strict=True)) / size
+    assert error(flat(got)[1 : 1 + parameters], want) <= 1e-13
+    for i, (wi, row) in enumerate(zip(w, rows, strict=True)):
+        assert error(got.inputs[i], wi * row[1 + parameters :] / size) <= 1e-13
+    np.testing.assert_array_equal(flat(minus), -flat(got))
+    loss, g = model.gradient(p.X, p.y, sample_weight=-np.ones(5))
+    plain, plain_g = model.gradient(p.X, p.y)
+    assert loss == pytest.approx(-plain, rel=1e-14)
+    assert error(g, -plain_g) <= 1e-14
+
+
+@pytest.mark.small
+@pytest.mark.parametrize("dtype", BOUND)
+def test_a_loss_of_the_users_own(dtype):
+    p = reference.problem([3, 5, 2], ["tanh", "identity"], "mse", rows=6, dtype=dtype)
+    own, built_in, w = of(p, loss=SQUARE), of(p), np.array([3, -2, 0, 1.5, 1, -0.5])
+    for _ in range(3):
+        got, want = (model.step(p.X, p.y, lr=0.1, sample_weight=w) for model in (own, built_in))
+        assert error(got, want) <= BOUND[dtype]
+        assert error(own.params, built_in.params) <= BOUND[dtype]
+    assert (
+        error(flat(own.backward(p.X, p.y, sample_weight=w)), flat(built_in.backward(p.X, p.y, sample_weight=w))) <= BOUND[dtype]
+    )
+
+
+@pytest.mark.small
+@pytest.mark.parametrize("loss", LOSSES)
+def test_weights_of_zero_are_no_gradient(loss):
+    p = reference.problem([2, 3, 1], ["tanh", OUTPUT.get(loss, "identity")], loss, rows=4)
+    model = of(p)
+    assert model.loss(p.X, p.y, sample_weight=np.zeros(4)) == 0
+    np.testing.assert_array_equal(flat(model.backward(p.X, p.y, sample_weight=[0, 0, -0.0, 0])), 0)
+    assert model.step(p.X, p.y, lr=0.1, sample_weight=np.zeros(4, int)) == 0
+    np.testing.assert_array_equal(model.params, of(p).params)
+
+
+@pytest.mark.small
+def test_a_step_of_the_same_size_may_have_other_weights():
+    """What a step keeps ready for the next one is not what it was weighed with."""
+    p = reference.problem([3, 20, 2], ["tanh", "identity"], "mse", rows=6)
+    model = of(p)
+    for w in ([1.0, 0, 0, 0, 0, 0], None, [0, 0, -2.0, 0, 0, 3], None, [1.0] * 6):
+        twin = model.copy()
+        want, g = twin.gradient(p.X, p.y, sample_weight=w)
+        twin.apply_gradient(g, lr=0.1)
+        assert model.step(p.X, p.y, lr=0.1, sample_weight=w) == pytest.approx(want, rel=1e-13)
+        assert error(model.params, twin.params) <= 1e-14
 
 
 # ---- nothing to learn from -------------------------------------------------------------------------------------------

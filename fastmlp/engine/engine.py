@@ -7,12 +7,11 @@ only says that something is ready is set last.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from operator import call
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +19,14 @@ from fastmlp import checks
 from fastmlp.derivatives import ROWS
 from fastmlp.engine import threads
 from fastmlp.engine.route import Route
+from fastmlp.engine.state import Job, Memory, fresh
 from fastmlp.engine.turn import Turn
-from fastmlp.engine.workspace import Workspace, aligned
+from fastmlp.engine.workspace import PADDING, Workspace, aligned
 from fastmlp.kernels import tuning
+from fastmlp.kernels.layer.custom import CUSTOM
 from fastmlp.kernels.layer.loss import numbers_of
 from fastmlp.kernels.layer.update import Settings
 from fastmlp.kernels.net import train as kernels
-from fastmlp.kernels.net.parallel import BARRIER
 from fastmlp.kernels.net.plan import AS_THEY_LIE, BLOCKS, GIVEN, GROUPS, SHUFFLED, Progress, Task
 from fastmlp.losses import UsersLoss
 from fastmlp.network import Network
@@ -34,76 +34,6 @@ from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import SGD
 
 NO_ORDER, NO_RATES = np.zeros(1, np.int64), np.zeros(1)
-
-
-@dataclass
-class Job:
-    """What to train on, and how: all that goes on from one call of `Engine.train` to the next.
-
-    Attributes
-    ----------
-    X : (rows, inputs) array
-    y : (rows, targets) array
-        With one more column, the rows' weights, if `weighted`.
-    code : int
-        The loss's.
-    optimizer : Optimizer
-    batch : int
-        Rows in a step.
-    order : (rows,) int64 array or None
-        The rows in order of visit; None: as they lie.
-    shuffle : bool
-        Whether each epoch starts with a new `order`, made from the last one.
-    seed : int
-        State of the generator that shuffles; moves on.
-    dropout : int
-        Seed of the units that are dropped.
-    weighted : bool
-    rates : (steps,) array or None
-        A learning rate for each step of the call; None: the optimiser's.
-    """
-
-    X: np.ndarray
-    y: np.ndarray
-    code: int
-    optimizer: Optimizer
-    batch: int
-    order: np.ndarray | None = None
-    shuffle: bool = False
-    seed: int = 0
-    dropout: int = 0
-    weighted: bool = False
-    rates: np.ndarray | None = None
-
-
-class Memory(NamedTuple):
-    """What an optimiser remembers, replaced as a whole.
-
-    Attributes
-    ----------
-    kind : type of Optimizer
-    moments : flat array
-        Its vectors, behind the parameters' running mean if `averaged`.
-    averaged : bool
-    state : int64 array
-        A training's progress, and where its threads meet.
-    progress : Progress
-        Its first part. `steps` goes on from call to call, the rest starts anew.
-    """
-
-    kind: type[Optimizer]
-    moments: np.ndarray
-    averaged: bool
-    state: np.ndarray
-    progress: Progress
-
-
-def _started(steps: int = 0) -> tuple[np.ndarray, Progress]:
-    """State and progress of a training after `steps` steps."""
-    state = np.zeros(Progress.words + BARRIER, np.int64)
-    progress = Progress(state)
-    progress.steps = steps
-    return state, progress
 
 
 class Engine:
@@ -120,14 +50,14 @@ class Engine:
     def __init__(self, network: Network) -> None:
         dtype = network.dtype
         self._space = Workspace(network)
-        self._store = aligned(self._space.padded, dtype)
+        self._store = aligned(self._space.padded + PADDING, dtype)  # one row's kernels read up to a register beyond the last
         self.params = self._store[: self._space.parameters]
-        self._memory = Memory(SGD, np.zeros(1, dtype), False, *_started())
+        self._memory = Memory(SGD, np.zeros(1, dtype), False, *fresh())
         self._hyper = np.zeros(0)
         self._hyper_of: Optimizer | None = None
         self._ready: tuple[Any, ...] | None = None  # the `step` that a plan is set for, and what it takes
         self._scratch = self._space.scratch  # a call that fails does not give its buffer back: the next one gets another
-        self._turn = Turn("train", "step", "apply", "restore")
+        self._turn = Turn("train", "step", "apply", "blend", "restore")
         self.unchecked = network.loss if isinstance(network.loss, UsersLoss) and network.loss.check_gradient else None
 
     def save(self) -> dict[str, Any]:
@@ -160,10 +90,19 @@ class Engine:
             moments = aligned(given.size, dtype)
             moments[:] = given
             averaged = bool(saved["averaged"]) and given.size >= padded
-            memory = Memory(saved["kind"], moments, averaged, *_started(saved["steps"]))
+            memory = Memory(saved["kind"], moments, averaged, *fresh(saved["steps"]))
             self._hyper_of = self._ready = None
             # One step of the interpreter: calls of C functions by C functions, between which no exception can come.
             tuple(map(call, (partial(setattr, self, "_memory", memory), partial(np.copyto, self.params, params))))
+
+    def parameters(self, live: bool) -> np.ndarray:
+        """The parameters with the room behind them that kernels may read: themselves if `live`, else a copy."""
+        if live:
+            return self._store
+        copied = aligned(len(self._store), self._store.dtype)
+        with self._turn:
+            copied[:] = self._store
+        return copied
 
     def views(self, flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """The weights and the biases in a vector that is laid out as `params`."""
@@ -179,14 +118,14 @@ class Engine:
             self._check(job.X, job.y, job.code, job.weighted)
             self._train(job, losses, look)
 
-    def step(self, X: np.ndarray, y: np.ndarray, code: int, optimizer: Optimizer) -> float:
+    def step(self, X: np.ndarray, y: np.ndarray, code: int, optimizer: Optimizer, weighted: bool = False) -> float:
         """One epoch of one batch; the loss before it."""
-        wanted = len(X), y.shape[1], code, optimizer
+        wanted = len(X), y.shape[1], code, optimizer, weighted
         with self._turn:
             ready = self._ready
             if ready is None or wanted != ready[0]:
-                self._check(X, y, code, False)
-                job = Job(X, y, code, optimizer, len(X))
+                self._check(X, y, code, weighted)
+                job = Job(X, y, code, optimizer, len(X), weighted=weighted)
                 if threads.pays(len(X), 3 * len(X) * self._space.parameters, 1):
                     losses = np.zeros(1)
                     self._train(job, losses, lambda done: None)
@@ -200,7 +139,7 @@ class Engine:
             if own is None:
                 self._scratch.give(work)
         if loss != loss:
-            self._admit(X, y, code, False)
+            self._admit(X, y, code, weighted)
         return loss
 
     def _train(self, job: Job, losses: np.ndarray, look: Callable[[int], None]) -> None:
@@ -241,7 +180,7 @@ class Engine:
             self._check(X, y, code, weighted)
 
     def _check(self, X: np.ndarray, y: np.ndarray, code: int, weighted: bool) -> None:
-        if self.unchecked is None:
+        if self.unchecked is None or code < CUSTOM:  # known, or not what this call is about
             return
         self._admit(X, y, code, weighted)
         X, y = X[:ROWS], y[:ROWS]
@@ -281,6 +220,20 @@ class Engine:
         if layout.own is None:
             self._scratch.give(work)
         return well
+
+    def layer_outputs(self, X: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Each layer's z and outputs for all rows of X."""
+        space, found = self._space, []
+        with self._turn:
+            for index, width in enumerate(space.sizes[1:]):
+                z, a = (np.empty((len(X), width), self._store.dtype) for _ in range(2))
+                for start in range(0, len(X), space.piece):
+                    part = slice(start, start + space.piece)
+                    if not kernels.layer_outputs(space.layout.plan, self.params, index, X[part], z[part], a[part]):
+                        raise ValueError(f"X {X.shape} does not fit a network of sizes {space.sizes}")
+                found.append((z, a))
+                X = a
+        return found
 
     def loss(self, X: np.ndarray, y: np.ndarray, code: int, weighted: bool = False) -> float:
         """The mean loss over all rows."""
@@ -334,6 +287,35 @@ class Engine:
         if loss != loss:
             self._admit(X, y, code, weighted)
         return loss
+
+    def read(self, to: np.ndarray) -> None:
+        """Copy the parameters to a vector of any dtype."""
+        with self._turn:
+            np.copyto(to, self.params, casting="unsafe")
+
+    def blend(self, other: "Engine | np.ndarray", tau: float) -> None:
+        """Move the parameters by tau of the way to another network's, or to a vector of any dtype and layout."""
+        source = other.params if isinstance(other, Engine) else other
+        if source.shape != self.params.shape:
+            raise ValueError(f"parameters {source.shape} do not fit {self.params.size} parameters")
+        buffer = self._scratch.take(source.size)
+        to = buffer[: source.size]
+        if isinstance(other, Engine):
+            other.read(to)  # its turn is over before this one's begins: two models may be each other's targets
+        else:
+            checks.silently(lambda: np.copyto(to, other, casting="unsafe"))
+
+        def move() -> None:
+            if tau < 1:
+                np.subtract(to, self.params, out=to)
+                np.multiply(to, tau, out=to)
+                np.add(self.params, to, out=self.params)
+            else:
+                np.copyto(self.params, to)
+
+        with self._turn:
+            checks.silently(move)
+        self._scratch.give(buffer)
 
     def apply(self, gradient: np.ndarray, optimizer: Optimizer) -> None:
         """One update from a gradient, of any dtype and layout."""
@@ -420,7 +402,7 @@ class Engine:
         task, padded, dtype = self._space.layout.task, self._space.padded, self._store.dtype
         kind, moments, averaged, state, progress = self._memory
         if type(optimizer) is not kind:
-            kind, (state, progress) = type(optimizer), _started()
+            kind, (state, progress) = type(optimizer), fresh()
             moments = moments[:padded].copy() if averaged else np.zeros(1, dtype)
         mean = averaged or optimizer.ema > 0
         if len(moments) < (mean + optimizer.moments) * padded or mean != averaged:

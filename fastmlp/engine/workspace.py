@@ -39,7 +39,7 @@ def _headers(plan: np.ndarray) -> tuple[Table, Task]:
     return Table(plan), Task(plan[TASK:])
 
 
-def _layers(plan: np.ndarray) -> list[Layer]:
+def layers_of(plan: np.ndarray) -> list[Layer]:
     """The records of a plan's layers."""
     return [Layer(plan[start:]) for start in range(LAYERS, len(plan), Layer.words)]
 
@@ -141,7 +141,7 @@ class Workspace:
         self.offsets = []
         end = 0
         dropped = [min(round(rate * RATE_UNITS), RATE_UNITS - 1) for rate in network.dropout]
-        for i, (layer, (fan_in, fan_out)) in enumerate(zip(_layers(plan), network.shapes, strict=True)):
+        for i, (layer, (fan_in, fan_out)) in enumerate(zip(layers_of(plan), network.shapes, strict=True)):
             weights, biases = end, end + fan_in * fan_out
             end = biases + fan_out
             self.offsets.append((weights, biases))
@@ -161,7 +161,7 @@ class Workspace:
     @property
     def layers(self) -> list[Layer]:
         """The layers' part of the plan."""
-        return _layers(self.layout.plan)
+        return layers_of(self.layout.plan)
 
     def reserve(self, rows: int, path: int = BLOCKS, threads: int = 1) -> Layout:
         """Make room for batches of up to `rows` rows; the narrow paths pack whole batches, the others take them by blocks."""
@@ -202,7 +202,7 @@ class Workspace:
 
     def _lay_out(self, plan: np.ndarray, rows: int, packed: int, sums: int, groups: int, threads: int) -> int:
         """Note in the plan where everything lies; the numbers that it takes."""
-        (table, _), layers = _headers(plan), _layers(plan)
+        (table, _), layers = _headers(plan), layers_of(plan)
         end = 0
 
         def place(count: int) -> int:

@@ -55,6 +55,9 @@ NARROW_LANES, NARROW_PARAMETERS = 2.5, 20
 RESIDENT_WIDTH = (
     4  # inputs and units up to which a net lives in registers: with biases and outputs 25 parameters, for 32 registers
 )
+# Of a net that users' compiled code calls, what a call may take of a stack, which is 8 MB on most threads and 512 KB on macOS';
+# beyond that it asks the system for memory.
+STACK_BYTES = 1 << 16
 SPINS = 1000  # looks at a barrier before a thread gives its core away
 
 # ---- a call: `fastmlp.engine` ----------------------------------------------------------------------------------------

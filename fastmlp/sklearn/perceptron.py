@@ -19,7 +19,7 @@ from sklearn.utils.validation import _check_sample_weight
 from fastmlp import arguments, checks
 from fastmlp.callbacks import hooks
 from fastmlp.engine import threads
-from fastmlp.engine.engine import Job
+from fastmlp.engine.state import Job
 from fastmlp.optimizers import SGD
 from fastmlp.sklearn import solvers
 from fastmlp.sklearn.arguments import Arguments

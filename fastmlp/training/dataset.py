@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastmlp import arguments, checks
-from fastmlp.engine.engine import Engine, Job
+from fastmlp.engine.engine import Engine
+from fastmlp.engine.state import Job
 from fastmlp.kernels.layer.loss import CROSS_ENTROPY, CROSS_ENTROPY_ROWS
 from fastmlp.network import Network
 
@@ -147,8 +148,13 @@ def validation_data(network: Network, value: Any) -> Data:
 def _weighted(data: Data, weights: np.ndarray) -> Data:
     """The data with other weights."""
     y = data.y[:, :-1] if data.weighted else data.y
-    column = checks.weights("sample_weight", weights, len(y), y.dtype)
-    return replace(data, y=np.concatenate([y, column[:, None]], axis=1), weighted=True)
+    return replace(data, y=weigh(y, weights), weighted=True)
+
+
+def weigh(y: np.ndarray, weights: Any, *, signed: bool = False) -> np.ndarray:
+    """The targets with the rows' checked weights as one more column."""
+    column = checks.weights("sample_weight", weights, len(y), y.dtype, signed=signed)
+    return np.concatenate([y, column[:, None]], axis=1)
 
 
 def weigh_classes(network: Network, data: Data, class_weight: Any) -> Data:

@@ -9,16 +9,16 @@ from typing import Any, Literal
 import numpy as np
 
 from fastmlp import checks
-from fastmlp.engine.engine import Engine, Job
+from fastmlp.engine.state import Job
 from fastmlp.history import History
 from fastmlp.lbfgs import LBFGS
-from fastmlp.network import Network
 from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import DEFAULT, choose
 from fastmlp.schedules import Course, Schedule
 from fastmlp.training import dataset, doubts
 from fastmlp.training.epochs import Epochs, interrupted
 from fastmlp.training.lbfgs import check, minimize
+from fastmlp.training.steps import Differentiable
 from fastmlp.types import (
     AnyOptimizer,
     ArrayLike,
@@ -33,13 +33,9 @@ from fastmlp.types import (
 )
 
 
-class Trainable:
+class Trainable(Differentiable):
     """What `Model` has of training."""
 
-    network: Network
-    _engine: Engine
-
-    _data: Callable[[Any, Any], tuple[np.ndarray, np.ndarray, int]]
     _followed: tuple[Schedule, Course] | None = None  # the last fit's, where its schedule follows a course
 
     def fit(

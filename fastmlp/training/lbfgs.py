@@ -33,7 +33,7 @@ def minimize(
 ) -> list[float]:
     """At most `epochs` iterations from where the parameters are; the loss before each, with the penalty.
 
-    X, y, code and weighted are as in `fastmlp.engine.engine.Job`. After each iteration the parameters are where it led, and
+    X, y, code and weighted are as in `fastmlp.engine.state.Job`. After each iteration the parameters are where it led, and
     `look` gets the losses so far; it may raise StopIteration to end. Whatever ends it, the parameters stay where the last
     iteration led; none raises the loss. Where there is no step to make, the list holds the loss all the same. It has passed
     `check`.

@@ -47,6 +47,8 @@ class Activation:
         Other names for it.
     of_input : bool
         Whether the derivative is taken from z, so that z must be kept beside the output.
+    value : function or None
+        f of a tile; None for the identity and for softmax.
     """
 
     code: int
@@ -55,6 +57,7 @@ class Activation:
     source: str
     aliases: tuple[str, ...] = ()
     of_input: bool = False
+    value: Any = field(default=None, repr=False, compare=False)
     forward: Any = field(default=None, repr=False, compare=False)
     backward: Any = field(default=None, repr=False, compare=False)
 
@@ -109,7 +112,7 @@ def _add(
 ) -> None:
     """An entry: a = value(z), and derivative(d, a) = d * da/dz; derivative(d, z) if `of_input`."""
     kernels = _forward(name, value), _backward(name, derivative)
-    ACTIVATIONS[name] = Activation(len(ACTIVATIONS), formula, init, source, aliases, of_input, *kernels)
+    ACTIVATIONS[name] = Activation(len(ACTIVATIONS), formula, init, source, aliases, of_input, value, *kernels)
 
 
 # ---- the entries -----------------------------------------------------------------------------------------------------

@@ -211,6 +211,16 @@ def _poisson_slope(z: Tile, y: Tile) -> Tile:
     return exp(z) - y
 
 
+@inlined
+def _product(p: Tile, g: Tile) -> Tile:
+    return p * g
+
+
+@inlined
+def _given(p: Tile, g: Tile) -> Tile:
+    return g
+
+
 LOSSES = {
     "bce": Loss(
         0,
@@ -271,18 +281,26 @@ BCE, CROSS_ENTROPY = (LOSSES[name].code for name in ("bce", "cross_entropy"))
 MSE, MAE, HUBER = (LOSSES[name].code for name in ("mse", "mae", "huber"))
 CROSS_ENTROPY_ROWS = 2  # of rows of probabilities
 CLIPPED_BCE, CLIPPED_CROSS_ENTROPY = -1, -2  # scikit-learn's
+# sum(p g) and sum(z g), whose "targets" g are the gradient of a loss that only its user knows.
+OUTPUT_GRADIENT, LOGIT_GRADIENT = -3, -4
 
+_linear = _elementwise("linear", _product, _given)
 _ALL = (
     *LOSSES.values(),
     replace(LOSSES["cross_entropy"], code=CROSS_ENTROPY_ROWS, labels=False, kernel=cross_entropy_rows),
     replace(LOSSES["cross_entropy"], code=CLIPPED_CROSS_ENTROPY, kernel=clipped_cross_entropy),
     replace(LOSSES["bce"], code=CLIPPED_BCE, kernel=_elementwise("clipped_bce", _clipped_bce, _clipped_bce_slope)),
+    Loss(OUTPUT_GRADIENT, "sum(p g)", "dp = g", "identity", kernel=_linear),
+    Loss(LOGIT_GRADIENT, "sum(z g)", "dz = g", "identity", from_logits=True, kernel=_linear),
 )
 BY_NUMBERS = tuple(one.code for one in LOSSES.values() if not one.row_mean)  # those that look at each output for itself
 
 
+_SHIFT = 4  # the least code's place in these is 0
+
+
 def _bits(codes: Iterable[int]) -> int:
-    return sum(1 << code + 2 for code in codes)
+    return sum(1 << code + _SHIFT for code in codes)
 
 
 FROM_LOGITS = _bits(one.code for one in _ALL if one.from_logits)
@@ -295,15 +313,20 @@ _sum_of = by_code({one.code: one.kernel for one in _ALL})
 @inlined
 def from_logits(code: int) -> bool:
     """Whether the loss contains the output activation."""
-    return code < CUSTOM and FROM_LOGITS >> code + 2 & 1 != 0
+    return code < CUSTOM and FROM_LOGITS >> code + _SHIFT & 1 != 0
 
 
 @cache
 def numbers_of(code: int, outputs: int) -> tuple[int, int]:
-    """How many numbers a row has for the loss named by `code`: in its target; and of those that the loss is a mean of."""
+    """How many numbers a row has for the loss named by `code`: in its target; and of those that the loss is a mean of.
+
+    0 of the latter: it is a sum.
+    """
     if code >= CUSTOM:
         targets = TARGETS.get(code)
         return (targets, 1) if targets else (outputs, outputs)
+    if code in (OUTPUT_GRADIENT, LOGIT_GRADIENT):
+        return outputs, 0
     return 1 if code in LABELS else outputs, 1 if code in ROW_MEAN else outputs
 
 
@@ -349,8 +372,8 @@ def evaluate_weighted(code: Int, p: Pointer, y: Pointer, d: Pointer, spare: Poin
 
 @kernel
 def weigh(y: Pointer, order: Integers, ordered: Int, rows: Int, targets: Int) -> Double:
-    """The sum of the weights of `rows` rows of y (of those in `order`, if `ordered`); 1 where it is 0: nothing counts then."""
+    """The sum of the absolute weights of `rows` rows of y (of those in `order`, if `ordered`); 1 where it is 0: none counts."""
     result = 0.0
     for i in range(rows):
-        result += y[(order[i] if ordered else i) * targets + targets - 1]
+        result += abs(y[(order[i] if ordered else i) * targets + targets - 1])
     return result if result != 0.0 else 1.0

@@ -5,6 +5,7 @@ For stepping through a kernel with a debugger, and for coverage. Every access is
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -98,6 +99,27 @@ def part(base: Pointer, start: int, count: int) -> Pointer:
     moved = base + start
     moved.span(count)
     return Pointer(base.array, moved.at, moved.at, moved.at + count)
+
+
+def borrow(like: Pointer, count: int) -> Pointer:
+    return pointer(np.empty(count, like.dtype))
+
+
+def give_back(base: Pointer) -> None:
+    pass
+
+
+def place_of(base: Pointer) -> int:
+    return int(base.array.ctypes.data) + base.at * base.dtype.itemsize
+
+
+def numbers_at(like: Pointer, place: int, count: int) -> Pointer:
+    kind = ctypes.c_float if like.dtype == np.float32 else ctypes.c_double
+    return pointer(np.frombuffer(memoryview((kind * int(count)).from_address(int(place))), like.dtype))
+
+
+def words_at(place: int, count: int) -> Pointer:
+    return pointer(np.frombuffer(memoryview((ctypes.c_int64 * int(count)).from_address(int(place))), np.int64))
 
 
 def as_array(base: Pointer, count: int) -> Array:

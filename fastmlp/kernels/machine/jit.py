@@ -16,7 +16,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property, partial, update_wrapper
 from typing import Any, TypeVar
 
 from llvmlite import ir
@@ -54,7 +54,7 @@ class Inlined:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
-        self.__doc__ = function.__doc__
+        update_wrapper(self, function)
 
     @cached_property
     def part(self) -> Any:

@@ -13,6 +13,7 @@ threads are the system's own.
 import ctypes
 import itertools
 import os
+import sys
 from collections.abc import Callable
 from traceback import print_exc
 from typing import Any, TypeVar
@@ -119,13 +120,19 @@ class Lock:
         _release(self.at)
 
 
+def _importing() -> bool:
+    """Whether some module is only half imported."""
+    return any(getattr(getattr(module, "__spec__", None), "_initializing", False) for module in tuple(sys.modules.values()))
+
+
 def apart(work: Callable[[], T]) -> T:
     """The result of work(), or what it raises: computed in a thread that no signal's handler and no small stack disturbs.
 
     An exception of a handler leaves at once; the work then goes on to its end behind it. Whoever holds Numba's lock already
-    works in place: the thread would wait for it.
+    works in place: the thread would wait for it. So does whoever imports a module, for a user's function in it: Numba looks its
+    module up, and the thread would wait for that import to end.
     """
-    if global_compiler_lock.is_locked():
+    if global_compiler_lock.is_locked() or _importing():
         return work()
     outcome: list[tuple[T | None, BaseException | None]] = []
 

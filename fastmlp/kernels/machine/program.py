@@ -20,6 +20,8 @@ _BLOCK = getattr(signal, "SIG_BLOCK", 0)
 _CURRENT = "PyThreadState_GetUnchecked" if sys.version_info >= (3, 13) else "_PyThreadState_UncheckedGet"
 WINDOWS = sys.platform == "win32"
 PYTHON = (
+    "PyMem_RawFree",
+    "PyMem_RawMalloc",
     "PyEval_SaveThread",
     "PyEval_RestoreThread",
     "PyGILState_GetThisThreadState",

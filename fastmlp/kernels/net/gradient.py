@@ -139,7 +139,7 @@ def gradient(net: Net, data: Data, optimizer: Optimizer, sums: Sums, into: Into,
     if team.me == 0 and within == 0:
         weight = weigh(data.y, data.order, data.ordered, rows, task.targets) if task.weighted else rows * 1.0
         batch.mass = weight
-        batch.terms = weight * task.terms
+        batch.terms = weight * task.terms if task.terms else 1.0
         batch.scale = optimizer.settings.gain / batch.terms
     if team.me == 0 and step and task.whole:
         extra = penalty(net, optimizer.settings, batch.mass)

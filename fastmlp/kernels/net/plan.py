@@ -98,7 +98,7 @@ class Progress(Record):
 class Batch(Record):
     """What a step's batch weighs, and its loss so far."""
 
-    mass: float  # its rows, or their weights' sum
+    mass: float  # its rows, or the sum of their absolute weights
     terms: float  # what its loss is divided by
     scale: float  # what its loss's gradient is multiplied by
     so_far: float  # the sum of its losses before a call ended in the middle of it

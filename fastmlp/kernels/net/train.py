@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastmlp.kernels.layer.activation import IDENTITY, needs_input
+from fastmlp.kernels.layer.dense import Affine, Outputs, Shape, layer_forward
 from fastmlp.kernels.layer.loss import Extent, evaluate, evaluate_weighted, from_logits, weigh
 from fastmlp.kernels.layer.update import Settings, prepare
 from fastmlp.kernels.machine.jit import Int, entry, inlined, kernel
@@ -235,6 +237,31 @@ def predict(plan: Any, params: Any, work: Any, x: Any, out: Any) -> bool:
 
 
 @entry
+def layer_outputs(plan: Any, params: Any, index: int, x: Any, z: Any, out: Any) -> bool:
+    """The `index`-th layer's x @ w + b and its outputs for all rows of x; False, and nothing done, if the arrays do not fit.
+
+    By the blocks of `predict`, and by its kernel: the outputs are the same to the last bit.
+    """
+    first, raw, to = pointer(x), written(z), written(out)
+    net = network(pointer(plan), pointer(params), nothing(first))
+    if index < 0 or index >= net.table.layers:
+        return False
+    layer = net.layers + index
+    fan_in, fan_out, code = layer.fan_in, layer.fan_out, layer.activation
+    rows = x.shape[0]
+    if x.shape[1] != fan_in or z.shape != (rows, fan_out) or out.shape != (rows, fan_out):
+        return False
+    affine = Affine(net.params + layer.weights, net.params + layer.biases, 0)
+    for start in range(0, rows, net.table.block):
+        shape = Shape(min(net.table.block, rows - start), fan_in, fan_out, 0, fan_in)
+        here, z_here, out_here = first + start * fan_in, raw + start * fan_out, to + start * fan_out
+        layer_forward(code, here, affine, Outputs(z_here, out_here), nothing(first), shape)
+        if not needs_input(code):
+            layer_forward(IDENTITY, here, affine, Outputs(z_here, z_here), nothing(first), shape)
+    return True
+
+
+@entry
 def evaluate_loss(plan: Any, params: Any, work: Any, x: Any, y: Any, start: int, stop: int, so_far: float) -> float:
     """The mean loss over all rows of x, by blocks; NaN if the arrays do not fit.
 
@@ -263,4 +290,4 @@ def evaluate_loss(plan: Any, params: Any, work: Any, x: Any, y: Any, start: int,
     terms = x.shape[0] * 1.0
     if task.weighted:
         terms = weigh(pointer(y), nothing(pointer(plan)), 0, x.shape[0], task.targets)
-    return result / (terms * task.terms)
+    return result / (terms * task.terms if task.terms else 1.0)
