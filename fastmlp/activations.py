@@ -53,8 +53,8 @@ class CustomActivation(Custom):
     array([[ 9., 16.]])
     """
 
-    kind: ClassVar[str] = "activation"
-    functions: ClassVar[tuple[str, ...]] = ("value", "derivative")
+    _kind: ClassVar[str] = "activation"
+    _functions: ClassVar[tuple[str, ...]] = ("value", "derivative")
 
     name: str
     value: Callable[[Any], Any]

@@ -14,14 +14,14 @@ class Custom:
 
     Attributes
     ----------
-    kind : str
+    _kind : str
         What it is called in messages.
-    functions : tuple of str
+    _functions : tuple of str
         The names of its functions.
     """
 
-    kind: ClassVar[str]
-    functions: ClassVar[tuple[str, ...]]
+    _kind: ClassVar[str]
+    _functions: ClassVar[tuple[str, ...]]
     name: str
 
     def _check(self, known: Collection[str]) -> None:
@@ -29,8 +29,8 @@ class Custom:
         if not isinstance(self.name, str):
             raise TypeError(f"name must be a string, got {self.name!r}")
         if self.name in known:
-            raise ValueError(f"name must not be that of a built-in {self.kind}, got {self.name!r}")
-        for name in self.functions:
+            raise ValueError(f"name must not be that of a built-in {self._kind}, got {self.name!r}")
+        for name in self._functions:
             if not callable(getattr(self, name)):
                 raise TypeError(f"{name} must be a function, got {getattr(self, name)!r}")
 
@@ -42,12 +42,12 @@ class Custom:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        for name in self.functions:
+        for name in self._functions:
             function = getattr(self, name)
             if isinstance(function, FunctionType) and not _importable(function) and not _written_by_value():
                 code = function.__code__
                 raise pickle.PicklingError(
-                    f"{self.kind} {self.name!r} cannot be pickled: its {name}, {function.__qualname__} of {code.co_filename}:"
+                    f"{self._kind} {self.name!r} cannot be pickled: its {name}, {function.__qualname__} of {code.co_filename}:"
                     f"{code.co_firstlineno}, cannot be imported. Define it with `def` at the top level of a module, or use"
                     " cloudpickle"
                 )

@@ -20,7 +20,7 @@ _compared: set[tuple[Any, ...]] = set()  # functions, and the dtypes and numbers
 class UsersLoss(Custom):
     """What `CustomLoss` and `RowLoss` share."""
 
-    kind: ClassVar[str] = "loss"
+    _kind: ClassVar[str] = "loss"
     output: str | CustomActivation
     check_gradient: bool
 
@@ -42,7 +42,7 @@ class UsersLoss(Custom):
         bool
             Whether it is known now: a row whose loss is not finite tells nothing.
         """
-        functions = tuple(getattr(self, name) for name in self.functions)
+        functions = tuple(getattr(self, name) for name in self._functions)
         key = *functions, P.shape[1], P.dtype
         if self.check_gradient and key not in _compared:
             row = functions[0] if len(functions) == 1 else by_numbers(*functions)
@@ -91,7 +91,7 @@ class CustomLoss(UsersLoss):
     0.5
     """
 
-    functions: ClassVar[tuple[str, ...]] = ("value", "derivative")
+    _functions: ClassVar[tuple[str, ...]] = ("value", "derivative")
 
     name: str
     value: Callable[[Any, Any], Any]
@@ -187,7 +187,7 @@ class RowLoss(UsersLoss):
     True
     """
 
-    functions: ClassVar[tuple[str, ...]] = ("function",)
+    _functions: ClassVar[tuple[str, ...]] = ("function",)
 
     name: str
     function: Callable[[Any, Any, Any], Any]

@@ -44,7 +44,7 @@ class Model(Trainable):
         One for all hidden layers, with the output's set by the loss (sigmoid for ``bce``, softmax for ``cross_entropy``, else
         identity), or one for each layer. Names: `fastmlp.activations.ACTIVATIONS`.
     loss : str, CustomLoss or RowLoss
-        A name from `fastmlp.losses.LOSSES`.
+        A name from `fastmlp.losses.LOSSES`, or one of your own: of single outputs, or of whole rows.
     dtype : {"float64", "float32"}
     rng : int, numpy.random.Generator or None
         Draws the initial weights.

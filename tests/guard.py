@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import reference
 import reference_update
+from row_losses import mixed
 
 import fastmlp
 from fastmlp import kernels, schedules
@@ -182,6 +183,7 @@ CURVED = fastmlp.CustomActivation("curved", lambda z: z / (1 + abs(z)), lambda z
 TILTED = fastmlp.CustomLoss(
     "tilted", lambda p, y: (p - y) ** 2 + 0.1 * (p - y), lambda p, y: 2 * (p - y) + 0.1, output="identity"
 )
+ROWS = [fastmlp.RowLoss("rows", mixed, k) for k in (1, 5)]
 
 
 def _pick(rng: np.random.Generator, things: Any) -> Any:
@@ -240,7 +242,9 @@ class Net:
         if self.custom:
             activations = [CURVED if rng.random() < 0.5 else name for name in activations[:-1]] + activations[-1:]
         self.rate = 0.3 if rng.random() < 0.2 and depth > 1 else 0.0
-        chosen: Any = TILTED if self.custom and loss in reference.ELEMENTWISE else loss
+        chosen: Any = _pick(rng, (TILTED, *ROWS)) if self.custom and loss in reference.ELEMENTWISE else loss
+        if chosen in ROWS:
+            self.y = rng.standard_normal((rows, chosen.targets)).astype(dtype)
         self.model = fastmlp.Model.from_weights(p.weights, p.biases, activations, chosen, dtype, self.rate)
         smooth = set(p.activations) <= set(SMOOTH) and loss not in ("mae", "huber")
         self.exact = dtype == "float64" or smooth

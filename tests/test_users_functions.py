@@ -313,7 +313,7 @@ def test_copies_of_functions_that_cannot_be_imported(index: int) -> None:
 @pytest.mark.parametrize(("index", "role"), [(0, "value"), (1, "value"), (2, "function")])
 def test_pickles_of_functions_that_cannot_be_imported_are_refused(index: int, role: str) -> None:
     custom = of_here()[index]
-    start = rf"^{custom.kind} 'mine' cannot be pickled: its {role}, of_here\..* of .*test_users_functions.py:\d+, cannot be"
+    start = rf"^{custom._kind} 'mine' cannot be pickled: its {role}, of_here\..* of .*test_users_functions.py:\d+, cannot be"
     for thing in (custom, model(custom)):
         with pytest.raises(pickle.PicklingError, match=start):
             pickle.dumps(thing)

@@ -136,9 +136,9 @@ class MLPRegressor(Estimator, peers.MLPRegressor):
     loss : {"squared_error", "poisson", "huber", "absolute_error"} or CustomLoss, default="squared_error"
         ``mean((p - y)**2) / 2``; half the Poisson deviance with ``p = exp(z)``, for y of at least 0; or, of e = p - y,
         ``mean(e**2 / 2 if |e| <= 1 else |e| - 1/2)`` and ``mean(|e|)``. p is z, the last layer's output, except for
-        ``poisson``, and for a `fastmlp.CustomLoss` with an output activation. Means are over rows and outputs, with two
-        exceptions of scikit-learn's: ``poisson`` is the sum over the outputs, and n outputs' gradient of ``squared_error`` is
-        n times that of the mean.
+        ``poisson``, and for a `fastmlp.CustomLoss` with an output activation; a `fastmlp.RowLoss`, whose targets are not what
+        is predicted, is for `fastmlp.Model`. Means are over rows and outputs, with two exceptions of scikit-learn's:
+        ``poisson`` is the sum over the outputs, and n outputs' gradient of ``squared_error`` is n times that of the mean.
     {parameters}
     {more parameters}
 

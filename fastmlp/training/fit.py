@@ -69,7 +69,7 @@ class Trainable(Differentiable):
             numbers, of which missing ones are NaN.
         y : array
             (rows, outputs), or (rows,) for one output; in [0, 1] for ``bce``. For ``cross_entropy`` integer labels (rows,), or
-            probability rows (rows, outputs); a row of a sum s other than 1 counts s times.
+            probability rows (rows, outputs); a row of a sum s other than 1 counts s times. For a `RowLoss` (rows, targets).
         epochs : int
             The number of epochs, those before `initial_epoch` included.
         batch_size : int or None
@@ -136,7 +136,8 @@ class Trainable(Differentiable):
         -----
         Ctrl-C is seen between steps, several times a second unless one step takes longer, and leaves a model that can be
         used and trained on. An exception in a callback, a metric or a schedule ends the fit, and leaves the model as the last
-        epoch did. Built-in metrics are tried on a row before the first epoch; functions are called after epochs only.
+        epoch did; one in a function of a `CustomLoss`, `RowLoss` or `CustomActivation`, as the last step did. Built-in metrics
+        are tried on a row before the first epoch; functions are called after epochs only.
 
         If ten epochs or more have not lowered a regression's loss because its targets are large, a `UserWarning` says so.
 
