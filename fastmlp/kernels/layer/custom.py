@@ -104,7 +104,7 @@ def _where(error: Exception, function: Any) -> str:
 
 
 def _alone(function: Any, count: int) -> Any:
-    """What compiles a function by itself: its own dispatcher, whose errors say most, if it takes that number of arguments."""
+    """What compiles a function by itself: its own dispatcher, whose errors say most, if it takes `count` arguments."""
     code = getattr(getattr(function, "py_func", None), "__code__", None)
     if code and code.co_argcount == count and not code.co_flags & CO_VARARGS and getattr(function, "_can_compile", False):
         return function
