@@ -125,7 +125,7 @@ class CompiledModel:
     ...         x[0], x[1] = x[1], out[0]
     ...     return x
     >>> simulate(f, np.array([0.0, 1.0]), 3)
-    array([1.625 , 2.03125])
+    array([1.8125  , 2.078125])
     >>> f([[0.0, 1.0], [1.0, 1.25]])
     array([[1.25  ],
            [1.8125]])

@@ -118,7 +118,7 @@ class Engine:
             self._check(job.X, job.y, job.code, job.weighted)
             self._train(job, losses, look)
 
-    def step(self, X: np.ndarray, y: np.ndarray, code: int, optimizer: Optimizer, weighted: bool = False) -> float:
+    def step(self, X: np.ndarray, y: np.ndarray, code: int, optimizer: Optimizer, weighted: int = 0) -> float:
         """One epoch of one batch; the loss before it."""
         wanted = len(X), y.shape[1], code, optimizer, weighted
         with self._turn:
@@ -174,12 +174,12 @@ class Engine:
         if layout.own is None:
             self._scratch.give(buffer)
 
-    def check(self, X: np.ndarray, y: np.ndarray, code: int, weighted: bool) -> None:
+    def check(self, X: np.ndarray, y: np.ndarray, code: int, weighted: int) -> None:
         """Raise if a user's loss is `unchecked`, and its derivative on the first rows is not that of the loss."""
         with self._turn:
             self._check(X, y, code, weighted)
 
-    def _check(self, X: np.ndarray, y: np.ndarray, code: int, weighted: bool) -> None:
+    def _check(self, X: np.ndarray, y: np.ndarray, code: int, weighted: int) -> None:
         if self.unchecked is None or code < CUSTOM:  # known, or not what this call is about
             return
         self._admit(X, y, code, weighted)
@@ -235,7 +235,7 @@ class Engine:
                 X = a
         return found
 
-    def loss(self, X: np.ndarray, y: np.ndarray, code: int, weighted: bool = False) -> float:
+    def loss(self, X: np.ndarray, y: np.ndarray, code: int, weighted: int = 0) -> float:
         """The mean loss over all rows."""
         with self._turn:
             self._prepare(code, len(X), weighted)
@@ -258,7 +258,7 @@ class Engine:
         flat: np.ndarray,
         dx: np.ndarray,
         inputs: bool,
-        weighted: bool = False,
+        weighted: int = 0,
     ) -> float:
         """The mean loss over all rows; its gradient goes to `flat` and, with `inputs`, to `dx`."""
         if flat.shape != self.params.shape or (inputs and dx.shape != X.shape):
@@ -348,25 +348,25 @@ class Engine:
         with self._turn:
             return self._memory.moments[: self.params.size].copy() if self._memory.averaged else None
 
-    def _admit(self, X: np.ndarray, y: np.ndarray, code: int, weighted: bool) -> None:
+    def _admit(self, X: np.ndarray, y: np.ndarray, code: int, weighted: int) -> None:
         """Say what is wrong with arrays that a kernel has refused; nothing, if it has not."""
         sizes = self._space.sizes
-        targets = numbers_of(code, sizes[-1])[0] + weighted
+        targets = numbers_of(code, sizes[-1])[0] + bool(weighted)
         if X.shape[1] != sizes[0] or y.shape != (len(X), targets):
             raise ValueError(
                 f"X {X.shape} and y {y.shape} do not fit a network of sizes {sizes}, whose loss takes {targets} numbers a row"
             )
 
     def _route(self, job: Job) -> Route:
-        return self._space.router.training(job.batch, job.code, job.optimizer, job.weighted, job.rates is not None)
+        return self._space.router.training(job.batch, job.code, job.optimizer, bool(job.weighted), job.rates is not None)
 
-    def _prepare(self, code: int, rows: int, weighted: bool = False, path: int = BLOCKS, shares: int = 1) -> None:
+    def _prepare(self, code: int, rows: int, weighted: int = 0, path: int = BLOCKS, shares: int = 1) -> None:
         """Make room for a call, and tell the plan what it is about."""
         self._ready = None
         layout = self._space.reserve(rows, path, shares)
         task = layout.task
         targets, terms = numbers_of(code, self._space.sizes[-1])
-        task.loss, task.targets, task.terms, task.weighted = code, targets + weighted, terms, weighted
+        task.loss, task.targets, task.terms, task.weighted = code, targets + bool(weighted), terms, weighted
         if len(self._hyper) < self._space.settings + layout.partials:
             hyper = np.zeros(self._space.settings + layout.partials)
             Settings(hyper).gain = 1

@@ -32,7 +32,8 @@ class Job:
         State of the generator that shuffles; moves on.
     dropout : int
         Seed of the units that are dropped.
-    weighted : bool
+    weighted : int
+        0, or how weights make a mean: `fastmlp.kernels.layer.loss`.
     rates : (steps,) array or None
         A learning rate for each step of the call; None: the optimiser's.
     """
@@ -46,7 +47,7 @@ class Job:
     shuffle: bool = False
     seed: int = 0
     dropout: int = 0
-    weighted: bool = False
+    weighted: int = 0
     rates: np.ndarray | None = None
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastmlp import arguments, checks
 from fastmlp.engine.engine import Engine
-from fastmlp.kernels.layer.loss import LOGIT_GRADIENT, OUTPUT_GRADIENT
+from fastmlp.kernels.layer.loss import BY_SIZE, LOGIT_GRADIENT, OUTPUT_GRADIENT
 from fastmlp.network import Network
 from fastmlp.optimizers import choose
 from fastmlp.training import dataset
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fastmlp.model import Model
 
 # X and its targets as the kernels read them, the loss's code for these, and whether each row of targets ends with its weight.
-_Given: TypeAlias = tuple[np.ndarray, np.ndarray, int, bool]
+_Given: TypeAlias = tuple[np.ndarray, np.ndarray, int, int]
 
 
 class Gradients(NamedTuple):
@@ -372,8 +372,8 @@ class Differentiable:
     def _weighed(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None) -> _Given:
         X, y, code = self._data(X, y)
         if sample_weight is None:
-            return X, y, code, False
-        return X, dataset.weigh(y, sample_weight, signed=True), code, True
+            return X, y, code, 0
+        return X, dataset.weigh(y, sample_weight, signed=True), code, BY_SIZE
 
     def _given(
         self,
@@ -395,4 +395,4 @@ class Differentiable:
         code = LOGIT_GRADIENT if checks.flag("logits", logits) else OUTPUT_GRADIENT
         network = self.network
         X = checks.features(X, network.sizes[0], network.dtype)
-        return X, arguments.output_gradient(output_gradient, len(X), network.sizes[-1], network.dtype), code, False
+        return X, arguments.output_gradient(output_gradient, len(X), network.sizes[-1], network.dtype), code, 0

@@ -283,6 +283,8 @@ CROSS_ENTROPY_ROWS = 2  # of rows of probabilities
 CLIPPED_BCE, CLIPPED_CROSS_ENTROPY = -1, -2  # scikit-learn's
 # sum(p g) and sum(z g), whose "targets" g are the gradient of a loss that only its user knows.
 OUTPUT_GRADIENT, LOGIT_GRADIENT = -3, -4
+# How rows' weights, if there are any, make a mean: over their sum, or over the sum of their absolute values.
+BY_SUM, BY_SIZE = 1, 2
 
 _linear = _elementwise("linear", _product, _given)
 _ALL = (
@@ -371,9 +373,13 @@ def evaluate_weighted(code: Int, p: Pointer, y: Pointer, d: Pointer, spare: Poin
 
 
 @kernel
-def weigh(y: Pointer, order: Integers, ordered: Int, rows: Int, targets: Int) -> Double:
-    """The sum of the absolute weights of `rows` rows of y (of those in `order`, if `ordered`); 1 where it is 0: none counts."""
+def weigh(y: Pointer, order: Integers, ordered: Int, rows: Int, targets: Int, weighted: Int) -> Double:
+    """The sum of the weights of `rows` rows of y (of those in `order`, if `ordered`); 1 where it is 0: none counts.
+
+    Of their absolute values, if `weighted` is BY_SIZE.
+    """
     result = 0.0
     for i in range(rows):
-        result += abs(y[(order[i] if ordered else i) * targets + targets - 1])
+        weight = y[(order[i] if ordered else i) * targets + targets - 1] * 1.0
+        result += abs(weight) if weighted == BY_SIZE else weight
     return result if result != 0.0 else 1.0

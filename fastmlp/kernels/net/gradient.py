@@ -137,7 +137,7 @@ def gradient(net: Net, data: Data, optimizer: Optimizer, sums: Sums, into: Into,
     else:
         result = batch.so_far
     if team.me == 0 and within == 0:
-        weight = weigh(data.y, data.order, data.ordered, rows, task.targets) if task.weighted else rows * 1.0
+        weight = weigh(data.y, data.order, data.ordered, rows, task.targets, task.weighted) if task.weighted else rows * 1.0
         batch.mass = weight
         batch.terms = weight * task.terms if task.terms else 1.0
         batch.scale = optimizer.settings.gain / batch.terms

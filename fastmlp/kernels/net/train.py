@@ -289,5 +289,5 @@ def evaluate_loss(plan: Any, params: Any, work: Any, x: Any, y: Any, start: int,
         return result
     terms = x.shape[0] * 1.0
     if task.weighted:
-        terms = weigh(pointer(y), nothing(pointer(plan)), 0, x.shape[0], task.targets)
+        terms = weigh(pointer(y), nothing(pointer(plan)), 0, x.shape[0], task.targets, task.weighted)
     return result / (terms * task.terms if task.terms else 1.0)
