@@ -40,7 +40,7 @@ class Task(Record):
 
     loss: int  # the loss's code
     targets: int  # numbers in a row of y, the weight included
-    terms: int  # numbers of a row that the loss is a mean of: 1, or the outputs
+    terms: int  # numbers of a row that the loss is a mean of: 1, or the outputs; 0: it is a sum
     weighted: int  # BY_SUM or BY_SIZE (`fastmlp.kernels.layer.loss`): a row's last target is its weight; 0: none has one
     samples: int  # rows of the data
     batch: int  # rows of a minibatch
