@@ -15,7 +15,7 @@ from fastmlp.types import DType
 
 
 def warmup(dtype: DType | None = None) -> None:
-    """Compile every kernel, or load it from the cache.
+    """Compile every kernel, or load it from the cache; those of `Model.compiled` too.
 
     Otherwise each is compiled when it first runs: nothing compiles at import.
 
@@ -49,6 +49,9 @@ def _warm_networks(dtype: DType) -> None:
         model.predict(X)
         model.backward(X[:6], X[:6, :2])
         model.backward(X[:1], X[:1, :2])
+        compiled = model.compiled()
+        compiled.pull(X[0], X[0, :2])
+        compiled.jacobian(X[0])
     Model([2, 140, 2], dtype=dtype).predict(X[:1, :2])  # eight registers of a single row
     many = np.zeros((96, 16))  # wide layers, whose weights go by panels and strips
     Model([16, 1024, 64, 2], dtype=dtype).fit(many, many[:, :2])

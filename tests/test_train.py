@@ -454,6 +454,9 @@ def usual():
     digits = fastmlp.Model([64, 100, 10], ["relu", "softmax"], "cross_entropy", "float32")
     digits.fit(np.ones((300, 64)), np.ones(300, int), 2, 200, optimizer=fastmlp.Adam(1e-3))
     digits.predict(np.ones((1, 64)))
+    compiled = digits.compiled()
+    compiled.pull(np.ones(64), np.ones(10))
+    compiled.jacobian(np.ones(64))
 
 assert fetched(fastmlp.warmup), "nothing is counted: this test would see nothing"
 print(fetched(usual))
