@@ -32,7 +32,7 @@ from fastmlp.kernels.machine.target import VECTOR_BYTES
 from fastmlp.kernels.tiles.math import tanh
 from fastmlp.kernels.tiles.tile import load, outer_add, splat, store
 
-TURNS, SIZES, PYTHON_ROWS = 9, [4, 64, 64, 2], 20_000
+TURNS, SIZES, PYTHON_ROWS, MANY = 9, [4, 64, 64, 2], 20_000, 2048
 VECTORS = 64 * 4 // VECTOR_BYTES
 WIDTHS = (4, 8, 16, 32, 64, 256)
 
@@ -166,11 +166,14 @@ def whole_net(rows: int) -> None:
     for name, call in {"`model.predict`": model.predict, **in_python(model)}.items():
         np.testing.assert_allclose(call(batch)[0], got, rtol=1e-4, atol=1e-5)
 
-        def many(call: Callable[[np.ndarray], np.ndarray] = call) -> None:
+        def repeat(call: Callable[[np.ndarray], np.ndarray] = call) -> None:
             for _ in range(PYTHON_ROWS):
                 call(batch)
 
-        runs[f"{name} from Python"] = many, PYTHON_ROWS
+        runs[f"{name} from Python"] = repeat, PYTHON_ROWS
+    many, to = rng.standard_normal((MANY, 4)).astype(np.float32), np.empty((MANY, 2), np.float32)
+    runs[f"`f(X, out)` of {MANY} rows at once"] = lambda: f(many, to), MANY
+    runs[f"`model.predict` of {MANY} rows at once"] = lambda: model.predict(many, out=to), MANY
     found = fastest(runs)
     print("| 4-64-64-2, tanh, float32 | ns a row | of `f(x, out)` |")
     print("|---|---|---|")

@@ -178,13 +178,14 @@ def output(name: str, out: Any, shape: tuple[int, ...], params: np.ndarray, **re
     if not flags.carray:
         lacks = "read-only" if not flags.writeable else "not C-contiguous" if not flags.c_contiguous else "not aligned"
         raise ValueError(f"{wanted} one that is {lacks}")
-    for other, array in read.items():
-        # Arrays that own their memory do not share it; to ask NumPy takes 0.4 us each time.
-        if out is array or not (flags.owndata and type(array) is np.ndarray and array.flags.owndata):
+    # Arrays that own their memory do not share it; to ask NumPy takes 0.4 us each time.
+    apart = flags.owndata
+    for array in read.values():
+        apart = apart and out is not array and type(array) is np.ndarray and array.flags.owndata
+    if not apart:
+        for other, array in {**read, "the model's parameters": params}.items():
             if np.shares_memory(out, array):
                 raise ValueError(f"{wanted} one that shares memory with {other}")
-            if np.shares_memory(out, params):
-                raise ValueError(f"{wanted} one that shares memory with the model's parameters")
     return out if type(out) is np.ndarray else out.view(np.ndarray)
 
 

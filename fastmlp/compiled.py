@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastmlp import checks
-from fastmlp.engine.route import whole
-from fastmlp.engine.workspace import PADDING, Workspace, aligned, layers_of
+from fastmlp.engine.workspace import Parts, Workspace, layers_of, roomy
 from fastmlp.kernels.layer.activation import takes_input
 from fastmlp.kernels.machine.callback import Callback
 from fastmlp.kernels.machine.interpreted import INTERPRETED
@@ -28,25 +27,18 @@ __docformat__ = "numpy"
 def _plan(network: Network) -> np.ndarray:
     """A plan for one row at a time, whose work buffer holds the layers' values and gradients."""
     plan = Workspace(network).layout.plan
-    end = 0
-
-    def place(count: int) -> int:
-        nonlocal end
-        start = end
-        end += whole(count, PADDING)
-        return start
-
+    parts = Parts()
     for layer in layers_of(plan):
-        layer.a_at = place(layer.fan_out)
-        layer.z_at = place(layer.fan_out) if takes_input(layer.activation) else layer.a_at
-        layer.d_at = place(layer.fan_out)
-    Table(plan).size = end
+        layer.a_at = parts.place(layer.fan_out)
+        layer.z_at = parts.place(layer.fan_out) if takes_input(layer.activation) else layer.a_at
+        layer.d_at = parts.place(layer.fan_out)
+    Table(plan).size = parts.end
     return plan
 
 
 def _frozen(network: Network, params: np.ndarray) -> CompiledModel:
     """What was pickled, with a copy of its parameters."""
-    own = aligned(whole(len(params), PADDING) + PADDING, network.dtype)
+    own = roomy(len(params), network.dtype)
     own[: len(params)] = params
     return CompiledModel(network, own)
 
@@ -96,7 +88,8 @@ class CompiledModel:
     address : int
         That of a C function ``void (*)(const T *x, T *out)`` for one row, T being float or double: for ctypes,
         `scipy.LowLevelCallable`, and hosts in C, C++ or Fortran. It may be called without Python's lock, by several threads at
-        once. It is valid as long as this object lives: who calls it keeps a reference.
+        once. It is valid as long as this object lives: who calls it keeps a reference. Where a call fails (no memory for a
+        large net, or a `CustomActivation` that raises), `out` stays as it was: C is told nothing.
 
     Notes
     -----

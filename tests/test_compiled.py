@@ -284,15 +284,10 @@ def test_outlives_its_model(rng: np.random.Generator) -> None:
         model = made([3, 8, 2])
         wanted = model.predict(x[None])[0]
         f = model.compiled(live=live)
-
-        @numba.njit
-        def named(x: Any, out: Any, f: Any = f) -> None:
-            f(x, out)
-
         del model
         gc.collect()
         out = np.empty(2)
-        named(x, out, f)
+        at_once(f, x, out)
         assert reference.error(out, wanted) < 1e-14
 
 

@@ -21,7 +21,7 @@ from fastmlp.engine import threads
 from fastmlp.engine.route import Route
 from fastmlp.engine.state import Job, Memory, fresh
 from fastmlp.engine.turn import Turn
-from fastmlp.engine.workspace import PADDING, Workspace, aligned
+from fastmlp.engine.workspace import Workspace, aligned, roomy
 from fastmlp.kernels import tuning
 from fastmlp.kernels.layer.custom import CUSTOM
 from fastmlp.kernels.layer.loss import numbers_of
@@ -50,7 +50,7 @@ class Engine:
     def __init__(self, network: Network) -> None:
         dtype = network.dtype
         self._space = Workspace(network)
-        self._store = aligned(self._space.padded + PADDING, dtype)  # one row's kernels read up to a register beyond the last
+        self._store = roomy(self._space.parameters, dtype)
         self.params = self._store[: self._space.parameters]
         self._memory = Memory(SGD, np.zeros(1, dtype), False, *fresh())
         self._hyper = np.zeros(0)
@@ -99,9 +99,9 @@ class Engine:
         """The parameters with the room behind them that kernels may read: themselves if `live`, else a copy."""
         if live:
             return self._store
-        copied = aligned(len(self._store), self._store.dtype)
+        copied = roomy(self.params.size, self._store.dtype)
         with self._turn:
-            copied[:] = self._store
+            copied[: self.params.size] = self.params
         return copied
 
     def views(self, flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -358,7 +358,7 @@ class Engine:
             )
 
     def _route(self, job: Job) -> Route:
-        return self._space.router.training(job.batch, job.code, job.optimizer, bool(job.weighted), job.rates is not None)
+        return self._space.router.training(job.batch, job.code, job.optimizer, job.weighted, job.rates is not None)
 
     def _prepare(self, code: int, rows: int, weighted: int = 0, path: int = BLOCKS, shares: int = 1) -> None:
         """Make room for a call, and tell the plan what it is about."""

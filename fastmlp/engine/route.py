@@ -90,14 +90,14 @@ class Router:
         self._last: tuple[Optimizer | None, tuple[Any, ...], Route] = None, (), Route(BLOCKS, 0, 0, False)
         self._resident_losses = (BCE, *([MSE] if activations[-1] == "identity" else [])) if small else ()
 
-    def training(self, rows: int, loss: int, optimizer: Optimizer, weighted: bool, rated: bool) -> Route:
+    def training(self, rows: int, loss: int, optimizer: Optimizer, weighted: int, rated: bool) -> Route:
         """Of steps as `_training` has them; the last one is remembered: a tenth of the smallest fit's time."""
         last, call = self._last, (rows, loss, weighted, rated)
         if optimizer is not last[0] or call != last[1]:  # equal ones may differ in what is no setting, such as a gain
             self._last = last = optimizer, call, self._training(rows, loss, optimizer, weighted, rated)
         return last[2]
 
-    def _training(self, rows: int, loss: int, optimizer: Optimizer, weighted: bool, rated: bool) -> Route:
+    def _training(self, rows: int, loss: int, optimizer: Optimizer, weighted: int, rated: bool) -> Route:
         """Of steps over `rows` rows, which have weights if `weighted`; each with a learning rate to itself if `rated`."""
         if weighted or not self._narrow[rows >= self._lanes] or loss not in self._narrow_losses or optimizer.gain != 1:
             return self.step(rows)

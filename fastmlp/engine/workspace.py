@@ -34,6 +34,30 @@ def aligned(count: int, dtype: np.dtype) -> np.ndarray:
     return raw[start : start + count * dtype.itemsize].view(dtype)
 
 
+def roomy(count: int, dtype: np.dtype) -> np.ndarray:
+    """Room for `count` parameters, and for the register beyond the last that a row's kernels read (`kernels.net.rows`)."""
+    return aligned(whole(count, PADDING) + PADDING, dtype)
+
+
+class Parts:
+    """Parts of a buffer, one behind the other, each in whole registers.
+
+    Attributes
+    ----------
+    end : int
+        Where the next one starts: the numbers in those that there are.
+    """
+
+    def __init__(self) -> None:
+        self.end = 0
+
+    def place(self, count: int) -> int:
+        """Where a part of `count` numbers starts."""
+        start = self.end
+        self.end += whole(count, PADDING)
+        return start
+
+
 def _headers(plan: np.ndarray) -> tuple[Table, Task]:
     """The parts of a plan that are there once."""
     return Table(plan), Task(plan[TASK:])
@@ -203,14 +227,8 @@ class Workspace:
     def _lay_out(self, plan: np.ndarray, rows: int, packed: int, sums: int, groups: int, threads: int) -> int:
         """Note in the plan where everything lies; the numbers that it takes."""
         (table, _), layers = _headers(plan), layers_of(plan)
-        end = 0
-
-        def place(count: int) -> int:
-            nonlocal end
-            start = end
-            end += whole(count, PADDING)
-            return start
-
+        parts = Parts()
+        place = parts.place
         widest = max(self.sizes)
         table.x_at = place(packed * self.sizes[0])
         table.y_at = place(packed * (self._targets + 1))
@@ -235,8 +253,8 @@ class Workspace:
             layer.panels_at = place(rows * wide)
             layer.packed_at = place(fan_in * wide if layer.packed else 0)
             layer.transposed_at = place(whole(fan_out, PADDING) * tall) if fan_out > 1 else 0
-        table.size = end
-        return end
+        table.size = parts.end
+        return parts.end
 
     def forget(self) -> None:
         """The layout of no rows: the next call finds out anew what it needs."""

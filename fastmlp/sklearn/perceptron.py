@@ -20,6 +20,7 @@ from fastmlp import arguments, checks
 from fastmlp.callbacks import hooks
 from fastmlp.engine import threads
 from fastmlp.engine.state import Job
+from fastmlp.kernels.layer.loss import BY_SUM
 from fastmlp.optimizers import SGD
 from fastmlp.sklearn import solvers
 from fastmlp.sklearn.arguments import Arguments
@@ -95,7 +96,7 @@ class Perceptron(Arguments):
         views = [*model.weights, *model.biases]
         for view, values in zip(views, np.split(packed, np.cumsum([view.size for view in views])[:-1]), strict=True):
             view[...] = values.reshape(view.shape)
-        weighted = sample_weight is not None
+        weighted = 0 if sample_weight is None else BY_SUM
         Y = self._targets(y, sample_weight, model.dtype)
         loss, flat, piece = 0.0, np.zeros_like(model.params), np.empty_like(model.params)
         for part, rows, share in blocks(held(X, model.dtype), model.dtype, sample_weight):
@@ -171,7 +172,7 @@ class Perceptron(Arguments):
         best = model.params.copy() if self.early_stopping else None
         samples = X.shape[0]
         order = np.arange(samples)
-        job = Job(X, Y, goal.code_for(model), SGD(), self._batch(samples), order, weighted=weights is not None)
+        job = Job(X, Y, goal.code_for(model), SGD(), self._batch(samples), order, weighted=0 if weights is None else BY_SUM)
         job.dropout = int(self._random_state.randint(2**31)) if any(model.dropout) else 0
         self._call("on_train_begin", {"epochs": 1 if incremental else self.max_iter})
         logs: dict[str, Any] = {}

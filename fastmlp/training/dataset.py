@@ -9,7 +9,7 @@ import numpy as np
 from fastmlp import arguments, checks
 from fastmlp.engine.engine import Engine
 from fastmlp.engine.state import Job
-from fastmlp.kernels.layer.loss import CROSS_ENTROPY, CROSS_ENTROPY_ROWS
+from fastmlp.kernels.layer.loss import BY_SUM, CROSS_ENTROPY, CROSS_ENTROPY_ROWS
 from fastmlp.network import Network
 
 WHOLE = 1 << 28  # bytes of a converted X up to which it is converted as a whole
@@ -28,7 +28,8 @@ class Data:
         With the weights as one more column if `weighted`.
     code : int
         The loss's code for that form of y.
-    weighted : bool
+    weighted : int
+        0, or how weights make a mean: `fastmlp.kernels.layer.loss`.
     true : array
         y as it came.
     weights : (rows,) array or None
@@ -40,7 +41,7 @@ class Data:
     X: np.ndarray
     y: np.ndarray
     code: int
-    weighted: bool
+    weighted: int
     true: np.ndarray
     weights: np.ndarray | None
     pieces: bool
@@ -110,7 +111,7 @@ def targets(network: Network, code: int, y: Any, rows: int) -> tuple[np.ndarray,
 
 def _data(network: Network, X: np.ndarray, true: np.ndarray, weights: np.ndarray | None) -> Data:
     y, code = targets(network, network.loss_code(), true, len(X))
-    data = Data(X, y, code, False, true, weights, not checks.readable(X, network.dtype))
+    data = Data(X, y, code, 0, true, weights, not checks.readable(X, network.dtype))
     return data if weights is None else _weighted(data, weights)
 
 
@@ -148,7 +149,7 @@ def validation_data(network: Network, value: Any) -> Data:
 def _weighted(data: Data, weights: np.ndarray) -> Data:
     """The data with other weights."""
     y = data.y[:, :-1] if data.weighted else data.y
-    return replace(data, y=weigh(y, weights), weighted=True)
+    return replace(data, y=weigh(y, weights), weighted=BY_SUM)
 
 
 def weigh(y: np.ndarray, weights: Any, *, signed: bool = False) -> np.ndarray:

@@ -180,7 +180,7 @@ class Trainable(Differentiable):
             and getattr(X, "nbytes", 0) <= dataset.WHOLE // 8
         ):
             X, y, code = self._data(X, y)
-            job = self._job(X, y, code, chosen, batch_size, shuffle, False)
+            job = self._job(X, y, code, chosen, batch_size, shuffle, 0)
             losses, verbose = np.zeros(checks.count("epochs", epochs)), checks.verbose(verbose)
             if job.shuffle or rng is not None or any(self.network.dropout):
                 job.seed = job.dropout = checks.seed(rng)
@@ -235,7 +235,7 @@ class Trainable(Differentiable):
         return course.run(train)
 
     def _job(
-        self, X: np.ndarray, y: np.ndarray, code: int, optimizer: Optimizer, batch_size: Any, shuffle: Any, weighted: bool
+        self, X: np.ndarray, y: np.ndarray, code: int, optimizer: Optimizer, batch_size: Any, shuffle: Any, weighted: int
     ) -> Job:
         """The job, without a seed: a generator moves on when everything else has been checked."""
         samples = len(X)

@@ -29,7 +29,7 @@ def minimize(
     optimizer: LBFGS,
     epochs: int,
     look: Callable[[list[float]], None],
-    weighted: bool = False,
+    weighted: int = 0,
 ) -> list[float]:
     """At most `epochs` iterations from where the parameters are; the loss before each, with the penalty.
 

@@ -16,7 +16,7 @@ from fastmlp.types import ArrayLike, SteppingOptimizer
 if TYPE_CHECKING:
     from fastmlp.model import Model
 
-# X and its targets as the kernels read them, the loss's code for these, and whether each row of targets ends with its weight.
+# X and its targets as the kernels read them, the loss's code for these, and how the rows' weights make a mean, 0 without any.
 _Given: TypeAlias = tuple[np.ndarray, np.ndarray, int, int]
 
 
@@ -286,10 +286,7 @@ class Differentiable:
         >>> model.params
         array([1.5, 0. ])
         """
-        gradient, shape = checks.numbers("g", g), self._engine.params.shape
-        if gradient.shape != shape:
-            raise ValueError(f"g must have shape {shape}, got {gradient.shape}")
-        self._engine.apply(gradient, choose(lr, optimizer))
+        self._engine.apply(self._vector("g", g), choose(lr, optimizer))
 
     def copy(self) -> Self:
         """An independent model with the same network, parameters and optimiser's memory.
@@ -343,10 +340,14 @@ class Differentiable:
                 raise ValueError(f"other must be a model of {wanted}, got {got}")
             self._engine.blend(other._engine, tau)
             return
-        array = checks.numbers("other", other)
-        if array.shape != self._engine.params.shape:
-            raise ValueError(f"other must have shape {self._engine.params.shape}, got {array.shape}")
-        self._engine.blend(array, tau)
+        self._engine.blend(self._vector("other", other), tau)
+
+    def _vector(self, name: str, value: ArrayLike) -> np.ndarray:
+        """An array that is laid out as `params`."""
+        array, shape = checks.numbers(name, value), self._engine.params.shape
+        if array.shape != shape:
+            raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+        return array
 
     def _gradient(
         self,

@@ -37,6 +37,14 @@ class Handle(Record):
     numbers: int  # how many of these, with what kernels may read beyond
 
 
+@inlined
+def _finish(acc: Any, to: Any, clip: int) -> None:
+    """Store a tile of one row; max(., 0) of it if `clip`."""
+    if clip:
+        acc = maximum(acc, 0.0)
+    store(acc, to, 0, None)
+
+
 def _columns(vectors: int, chains: int) -> Callable[..., Any]:
     """A helper that computes `vectors` registers of a row's outputs, as the sum of `chains` sums over inputs in turn."""
 
@@ -44,9 +52,7 @@ def _columns(vectors: int, chains: int) -> Callable[..., Any]:
         acc = load(b, 0, 1, vectors, None)
         for p in range(fan_in):
             acc = outer_add(acc, x + p, 0, w + p * fan_out, None)
-        if clip:
-            acc = maximum(acc, 0.0)
-        store(acc, to, 0, None)
+        _finish(acc, to, clip)
 
     def two(x: Any, w: Any, b: Any, to: Any, fan_in: int, fan_out: int, clip: int) -> None:
         even, odd = load(b, 0, 1, vectors, None), splat(x, 0.0, 1, vectors)
@@ -56,10 +62,7 @@ def _columns(vectors: int, chains: int) -> Callable[..., Any]:
             odd = outer_add(odd, x + (p + 1), 0, w + (p + 1) * fan_out, None)
         if whole < fan_in:
             even = outer_add(even, x + whole, 0, w + whole * fan_out, None)
-        acc = even + odd
-        if clip:
-            acc = maximum(acc, 0.0)
-        store(acc, to, 0, None)
+        _finish(even + odd, to, clip)
 
     def four(x: Any, w: Any, b: Any, to: Any, fan_in: int, fan_out: int, clip: int) -> None:
         first, second = load(b, 0, 1, vectors, None), splat(x, 0.0, 1, vectors)
@@ -75,10 +78,7 @@ def _columns(vectors: int, chains: int) -> Callable[..., Any]:
         while p < fan_in:
             first = outer_add(first, x + p, 0, w + p * fan_out, None)
             p += 1
-        acc = (first + second) + (third + fourth)
-        if clip:
-            acc = maximum(acc, 0.0)
-        store(acc, to, 0, None)
+        _finish((first + second) + (third + fourth), to, clip)
 
     return inlined({1: one, 2: two, 4: four}[chains])
 
