@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, Self
 
 import numpy as np
 
+from fastmlp import arguments, checks
 from fastmlp.activations import CustomActivation, code_of
-from fastmlp.losses import LOSSES, CustomLoss, RowLoss
+from fastmlp.losses import LOSSES, CustomLoss, RowLoss, UsersLoss
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,15 @@ class Network:
     loss: str | CustomLoss | RowLoss
     dtype: np.dtype
     dropout: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, sizes: Any, activations: Any, loss: Any, dtype: Any, dropout: Any) -> Self:
+        """The network that `Model`'s arguments describe; raises ValueError or TypeError if they do not."""
+        widths = arguments.sizes(sizes)
+        known = loss if isinstance(loss, UsersLoss) else LOSSES[checks.choice("loss", loss, LOSSES)]
+        name = loss.name if isinstance(loss, UsersLoss) else loss
+        names = arguments.activations(activations, len(widths) - 1, name, known.output)
+        return cls(widths, names, loss, checks.dtype(dtype), arguments.dropout(dropout, len(widths) - 2))
 
     @property
     def loss_name(self) -> str:

@@ -402,6 +402,11 @@ class _Plateau(Course):
             self._wait, self._cooldown = 0, self._settings.cooldown
 
 
+KINDS: dict[str, type[Schedule]] = {
+    kind.__name__: kind for kind in (Constant, Cosine, Exponential, InverseScaling, OneCycle, ReduceOnPlateau, Step)
+}
+
+
 def _epoch(first: int, count: int, steps: int) -> np.ndarray:
     return np.arange(first, first + count) // steps
 

@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -314,9 +315,10 @@ def optimizer(kind: Any) -> Function:
     return Function(kind, {}, **{name: SETTINGS[name] for name in inspect.signature(kind).parameters})
 
 
+PATH = [(value, "^path must be a string or a path, got ") for value in (3, b"net.h", ["net.h"])]
 EXPORT = {
     "model": [(value, "^model must be a fastmlp.Model or a fitted estimator, got ") for value in (None, "net.h", Model, W)],
-    "path": [(value, "^path must be a string or a path, got ") for value in (None, 3, b"net.h")],
+    "path": PATH,
 }
 
 
@@ -398,6 +400,13 @@ TABLE = {
         MODEL.set_params_from, {"other": np.ones(26)}, other=OTHER, tau=number("tau", 0, -0.1, 1.001)
     ),
     "Model.compiled": Function(MODEL.compiled, {}, live=flag("live")),
+    "Model.save": Function(MODEL.save, {"path": os.devnull}, path=[*PATH, (None, PATH[0][1])], optimizer=flag("optimizer")),
+    "load": Function(
+        fastmlp.load,
+        {"path": Path(__file__).parent / "data/files/model-1.safetensors"},
+        path=[*PATH, (None, PATH[0][1]), (os.devnull, "cannot be read")],
+        custom=[(value, "^custom must be a sequence of CustomActivation") for value in (3, "relu", ["relu"], None)],
+    ),
     "CompiledModel.pull": Function(
         MODEL.compiled().pull,
         {"x": X, "g": Y},

@@ -24,14 +24,15 @@ FLOORS = [
     ["kernels.layer"],
     ["kernels.net"],
     ["kernels"],
-    ["checks", "initialisation", "history"],
+    ["checks", "initialisation", "history", "version"],
     ["custom", "derivatives", "activations", "losses"],
     ["arguments"],
     ["metrics", "monitor", "schedules", "optimizer", "optimizers", "lbfgs", "network", "types"],
     ["engine"],
+    ["files"],
     ["training", "callbacks", "compiled"],
     ["model"],
-    ["sklearn", "estimators", "warmup", "onnx", "interchange"],
+    ["sklearn", "estimators", "warmup", "onnx", "interchange", "files.load"],
     [""],  # fastmlp itself
     ["__main__"],
 ]

@@ -64,10 +64,11 @@ class Engine:
         """All that a copy needs to train on with the same bits."""
         with self._turn:
             kind, moments, averaged, _, progress = self._memory
+            vectors = moments[: moments.size // self._space.padded * self._space.padded].reshape(-1, self._space.padded)
             return {
                 "params": self.params.copy(),
                 "kind": kind,
-                "moments": moments.copy(),
+                "moments": vectors[:, : self.params.size].copy(),
                 "averaged": averaged,
                 "steps": progress.steps,
             }
@@ -82,15 +83,17 @@ class Engine:
         """
         with self._turn:
             params, given = np.asarray(saved["params"]), np.asarray(saved["moments"])
-            dtype, padded = self._store.dtype, self._space.padded
+            dtype, padded, count = self._store.dtype, self._space.padded, self.params.size
             if params.shape != self.params.shape or params.dtype != dtype:
-                raise ValueError(f"params must be {self.params.size} {dtype} numbers, got {params.dtype} {params.shape}")
-            if given.ndim != 1 or given.dtype != dtype or (given.size != 1 and given.size % padded):
-                raise ValueError(f"moments must be vectors of {padded} {dtype} numbers, got {given.dtype} {given.shape}")
-            moments = aligned(given.size, dtype)
-            moments[:] = given
-            averaged = bool(saved["averaged"]) and given.size >= padded
-            memory = Memory(saved["kind"], moments, averaged, *fresh(saved["steps"]))
+                raise ValueError(f"params must be {count} {dtype} numbers, got {params.dtype} {params.shape}")
+            if given.ndim == 1 and (given.size == 1 or not given.size % padded):  # of fastmlp before it left out the padding
+                given = given[: given.size // padded * padded].reshape(-1, padded)[:, :count]
+            if given.ndim != 2 or given.dtype != dtype or given.shape[1] != count:
+                raise ValueError(f"moments must be vectors of {count} {dtype} numbers, got {given.dtype} {given.shape}")
+            moments = aligned(max(len(given) * padded, 1), dtype)
+            if len(given):
+                moments.reshape(-1, padded)[:, :count] = given
+            memory = Memory(saved["kind"], moments, bool(saved["averaged"]) and len(given) > 0, *fresh(saved["steps"]))
             self._hyper_of = self._ready = None
             # One step of the interpreter: calls of C functions by C functions, between which no exception can come.
             tuple(map(call, (partial(setattr, self, "_memory", memory), partial(np.copyto, self.params, params))))
