@@ -115,11 +115,15 @@ class Engine:
             biases.append(flat[b : b + fan_out].reshape(1, fan_out))
         return weights, biases
 
-    def train(self, job: Job, losses: np.ndarray, look: Callable[[int], None]) -> None:
-        """Run the epochs that `losses` has room for; in between, `look` at how many are done."""
+    def train(self, job: Job, losses: np.ndarray, look: Callable[[int], object]) -> int:
+        """Run the epochs that `losses` has room for; in between, `look` at how many are done. How many there are at the end.
+
+        It ends before if there is a most of steps, or behind the step under way if a look says True. A next call with the same
+        job goes on in the middle of the epoch, whose loss so far is the first of the losses.
+        """
         with self._turn:
             self._check(job.X, job.y, job.code, job.weighted)
-            self._train(job, losses, look)
+            return self._train(job, losses, look)
 
     def step(self, X: np.ndarray, y: np.ndarray, code: int, optimizer: Optimizer, weighted: int = 0) -> float:
         """One epoch of one batch; the loss before it."""
@@ -133,7 +137,7 @@ class Engine:
                     losses = np.zeros(1)
                     self._train(job, losses, lambda done: None)
                     return losses.item()
-                self._prepare_training(job, 1, self._route(job), 1)
+                self._prepare_training(job, self._route(job), 1)
                 layout, memory = self._space.layout, self._memory
                 self._ready = ready = wanted, layout.plan, layout.own, layout.size, memory.moments, memory.state
             _, plan, own, size, moments, state = ready
@@ -145,16 +149,18 @@ class Engine:
             self._admit(X, y, code, weighted)
         return loss
 
-    def _train(self, job: Job, losses: np.ndarray, look: Callable[[int], None]) -> None:
-        space, epochs = self._space, len(losses)
-        work, steps = 3 * job.batch * space.parameters, epochs * -(-len(job.X) // job.batch)
+    def _train(self, job: Job, losses: np.ndarray, look: Callable[[int], object]) -> int:
+        space = self._space
+        steps = len(losses) * -(-len(job.X) // job.batch) - job.cursor // job.batch
+        work = 3 * job.batch * space.parameters
         route = self._route(job)
         shares = threads.share(job.batch, work, steps) if route.path in (GROUPS, BLOCKS) else 1
-        self._prepare_training(job, epochs, route, shares)
+        self._prepare_training(job, route, shares)
         layout, memory = space.layout, self._memory
         state, progress = memory.state, memory.progress
-        progress.cursor = progress.epoch = progress.tick = progress.within = 0
-        progress.random = job.seed
+        progress.epoch = progress.tick = progress.within = 0
+        progress.cursor, progress.random = job.cursor, job.seed
+        progress.stop = progress.steps + (steps if job.most is None else min(job.most, steps))
         if shares > 1:
             state[Progress.words :] = 0
         order = NO_ORDER if job.order is None else job.order
@@ -167,15 +173,17 @@ class Engine:
             if not kernels.train(*data, count, shares):
                 self._admit(job.X, job.y, job.code, job.weighted)
                 raise ValueError(f"order {order.shape} and rates {rates.shape} do not fit {len(job.X)} rows and {steps} steps")
-            look(progress.epoch)
-            if progress.epoch >= epochs:
+            if look(progress.epoch):
+                progress.stop = min(progress.stop, progress.steps + (progress.within > 0))
+            if progress.steps >= progress.stop:
                 break
             before, started = started, monotonic()
             if before:
                 count = int(count * min(tuning.CALL_SECONDS / (started - before + 1e-6), 8)) + 1
-        job.seed = progress.random
+        job.seed, job.cursor = progress.random, progress.cursor
         if layout.own is None:
             self._scratch.give(buffer)
+        return progress.epoch
 
     def check(self, X: np.ndarray, y: np.ndarray, code: int, weighted: int) -> None:
         """Raise if a user's loss is `unchecked`, and its derivative on the first rows is not that of the loss."""
@@ -376,13 +384,13 @@ class Engine:
             self._hyper_of = None
             self._hyper = hyper
 
-    def _prepare_training(self, job: Job, epochs: int, route: Route, shares: int) -> None:
+    def _prepare_training(self, job: Job, route: Route, shares: int) -> None:
         if type(job.optimizer) is not self._memory.kind:  # the memory of the kind before must outlive what is refused
             self._admit(job.X, job.y, job.code, job.weighted)
         self._prepare(job.code, job.batch, job.weighted, route.path, shares)
         self._prepare_optimizer(job.optimizer)
         task = self._space.layout.task
-        task.samples, task.batch, task.epochs = len(job.X), job.batch, epochs
+        task.samples, task.batch = len(job.X), job.batch
         task.order = AS_THEY_LIE if job.order is None else SHUFFLED if job.shuffle else GIVEN
         task.rated = job.rates is not None
         self._cut(task, route, len(job.X) % job.batch)
