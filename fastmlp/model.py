@@ -374,7 +374,7 @@ class Model(Trainable):
         optimizer = checks.flag("optimizer", optimizer)
         saved = self._engine.save()
         memory, tensors = models.memory(saved) if optimizer else (None, {})
-        tensors |= models.layers(self._engine, saved["params"])
+        tensors |= models.layers(self.network, saved["params"])
         models.write(path, tensors, "model", network=description.network(self.network), optimizer=memory)
 
     def trim(self) -> None:

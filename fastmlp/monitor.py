@@ -1,6 +1,7 @@
 """What a fit watches: the name among its logs, the better direction, and the best value so far."""
 
 from collections.abc import Collection, Mapping
+from types import NoneType
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -64,6 +65,17 @@ class Best:
             return False
         self.value = value
         return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it knows of the fit."""
+        return {"value": self.value, "found": None if self._found is None else list(self._found)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Know what another one knew."""
+        value, found = state["value"], state["found"]
+        if not isinstance(value, float | NoneType) or not (found is None or (len(found) == 2 and found[1] in MODES)):
+            raise ValueError(f"a best value's state must have a value and what is monitored, got {state!r}")
+        self.value, self._found = value, None if found is None else (found[0], found[1])
 
     def beats(self, other: float) -> bool:
         """Whether the best value is better than another by more than min_delta."""

@@ -49,6 +49,14 @@ class Course(ABC):
     def observe(self, logs: Mapping[str, Any]) -> None:
         """Note an epoch's logs, which are those that callbacks get."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """What it remembers, for a checkpoint: text, numbers, None, arrays, and lists and dicts of these."""
+        raise TypeError(f"lr must be a schedule whose course has state_dict and load_state_dict, got {type(self).__name__}")
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Remember what `state_dict` has returned."""
+        raise TypeError(f"lr must be a schedule whose course has state_dict and load_state_dict, got {type(self).__name__}")
+
 
 class Schedule(ABC):
     """A learning rate for each step of a fit.
@@ -400,6 +408,14 @@ class _Plateau(Course):
             lowest = min(self._settings.min_lr / self._settings.lr, self._scale)
             self._scale = max(self._scale * self._settings.factor, lowest)
             self._wait, self._cooldown = 0, self._settings.cooldown
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"scale": self._scale, "wait": self._wait, "cooldown": self._cooldown, "best": self._best.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._scale, self._wait = float(state["scale"]), int(state["wait"])
+        self._cooldown = int(state["cooldown"])
+        self._best.load_state_dict(state["best"])
 
 
 KINDS: dict[str, type[Schedule]] = {

@@ -8,7 +8,6 @@ only says that something is ready is set last.
 
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from operator import call
 from time import monotonic
 from typing import Any
@@ -43,12 +42,14 @@ class Engine:
     ----------
     params : (n,) array
         All parameters; may be written to between calls.
+    views : function
+        `Network.views`.
     unchecked : UsersLoss or None
         The loss, as long as its derivative has yet to be compared with differences.
     """
 
     def __init__(self, network: Network) -> None:
-        dtype = network.dtype
+        dtype, self.views = network.dtype, network.views
         self._space = Workspace(network)
         self._store = roomy(self._space.parameters, dtype)
         self.params = self._store[: self._space.parameters]
@@ -106,14 +107,6 @@ class Engine:
         with self._turn:
             copied[: self.params.size] = self.params
         return copied
-
-    def views(self, flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """The weights and the biases in a vector that is laid out as `params`."""
-        weights, biases = [], []
-        for (w, b), (fan_in, fan_out) in zip(self._space.offsets, pairwise(self._space.sizes), strict=True):
-            weights.append(flat[w:b].reshape(fan_in, fan_out))
-            biases.append(flat[b : b + fan_out].reshape(1, fan_out))
-        return weights, biases
 
     def train(self, job: Job, losses: np.ndarray, look: Callable[[int], object]) -> int:
         """Run the epochs that `losses` has room for; in between, `look` at how many are done. How many there are at the end.
@@ -353,6 +346,11 @@ class Engine:
     def epochs_done(self) -> int:
         """Of the training that is under way, or was the last."""
         return self._memory.progress.epoch
+
+    @property
+    def steps(self) -> int:
+        """That the optimiser has done."""
+        return self._memory.progress.steps
 
     def average(self) -> np.ndarray | None:
         """A copy of the parameters' running mean, where there is one."""
