@@ -4,8 +4,8 @@ import math
 import os
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from types import NoneType
 from typing import Any, Literal
 
 import numpy as np
@@ -28,8 +28,8 @@ class Checkpoint:
     ----------
     path, every, resume
         The arguments of `Model.fit`.
-    network : Network
-        The model's.
+    custom : sequence
+        The model's activations and loss, of which a user's own are known to a file by name.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Checkpoint:
         Its parameters and what its optimiser remembers, for `Engine.restore`.
     """
 
-    def __init__(self, path: Any, every: Any, resume: Any, network: Network) -> None:
+    def __init__(self, path: Any, every: Any, resume: Any, custom: Sequence[Any]) -> None:
         self._path = None if path is None else models.file(path)
         if isinstance(every, str):
             checks.choice("every", every, ("epoch",))
@@ -58,7 +58,8 @@ class Checkpoint:
             if self._path.is_dir():
                 raise IsADirectoryError(f"checkpoint must be a file's path, got the folder {os.fspath(self._path)!r}")
         if resume is not None:
-            self.found, self.saved = newest(models.file(resume), network)
+            own = [one for one in custom if isinstance(one, Custom)]
+            self.found, self.saved, self._network = newest(models.file(resume), own)
         self._steps, self._time = 0, 0.0
 
     def __bool__(self) -> bool:
@@ -75,10 +76,16 @@ class Checkpoint:
         """Whether each epoch's end is written down."""
         return self.writes and self._every == "epoch"
 
-    def compare(self, settings: dict[str, Any]) -> None:
-        """Raise ValueError unless the fit to go on with had these settings."""
+    def compare(self, settings: dict[str, Any], network: Network, **kinds: Any) -> None:
+        """Raise ValueError unless the fit to go on with had these settings, and a model like this one.
+
+        `kinds` are the types of what its course has besides.
+        """
         if self.found is None:
             return
+        description.parts("resume: the course of its fit", self.found, settings=dict, **kinds)
+        if self._network != network:
+            raise ValueError(f"resume must be a checkpoint of a model like this one, {network}, got one of {self._network}")
         before = self.found["settings"]
         for name in sorted(before.keys() | settings.keys()):
             had, has = before.get(name), settings.get(name)
@@ -122,38 +129,35 @@ class Checkpoint:
         self._steps, self._time = engine.steps, time.monotonic()
 
 
-def newest(path: Path, network: Network) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The course and the state in a checkpoint, or in the one before, if the disk has damaged it."""
+Found = tuple[dict[str, Any], dict[str, Any], Network]
+
+
+def newest(path: Path, custom: Sequence[Custom]) -> Found:
+    """The course, the state and the network in a checkpoint, or in the one before, if the disk has damaged it."""
     before = Path(os.fspath(path) + BEFORE)
     try:
-        return _read(path, network)
+        return _read(path, custom)
     except (FileNotFoundError, ValueError) as error:
         if not before.exists():
             raise
-        found = _read(before, network)
+        found = _read(before, custom)
         warnings.warn(f"{error}; the fit goes on from the checkpoint before it", RuntimeWarning, stacklevel=4)
         return found
 
 
-def _read(path: Path, network: Network) -> tuple[dict[str, Any], dict[str, Any]]:
-    own = [*network.activations, network.loss]
+def _read(path: Path, custom: Sequence[Custom]) -> Found:
     with Reader(path) as reader:
         found = description.read(reader.metadata)
         checks.choice("kind", found.pop("kind"), ("checkpoint",))
         described, optimizer, course = description.parts("description", found, network=dict, optimizer=dict, course=dict)
-        here = description.read_network(described, [one for one in own if isinstance(one, Custom)])
-        if here != network:
-            raise ValueError(f"it is of a model with {here}, not {network}")
+        network = description.read_network(described, custom)
         models.expected(reader, network)
         saved = models.read_memory(reader, optimizer, network)
         saved["params"] = np.zeros(network.parameters, network.dtype)
         models.read_layers(reader, network, saved["params"])
         left = {name for name, entry in reader.entries.items() if entry.dtype in safetensors.DTYPES}
         course = unpack(course, reader, left)
-    may_be = (dict, NoneType)
-    kinds = {"settings": dict, "done": int, "stopped": bool, "doubted": bool, "columns": dict}
-    description.parts("course", course, **kinds, plateau=may_be, callbacks=list, feed=dict, kept=may_be)
-    return course, saved
+    return course, saved, network
 
 
 def pack(value: Any, tensors: dict[str, np.ndarray]) -> Any:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from itertools import product
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 RATES = 1 << 16  # steps whose rates are worked out at a time, and trained in one call
 BAR_TURN = 0.1  # seconds between updates of a progress bar's numbers
 NONFINITE = ("ignore", "raise", "stop")
+# What a checkpoint has of a fit's course besides its settings, and the types of that.
+COURSE: dict[str, Any] = {"done": int, "stopped": bool, "doubted": bool, "columns": dict, "callbacks": list, "feed": dict}
+COURSE |= {"plateau": (dict, NoneType), "kept": (dict, NoneType)}
 
 
 class DivergenceError(ArithmeticError):
@@ -129,7 +133,7 @@ class Epochs:
         self._settings = more | of_schedule | watched
         self._settings |= {"initial_epoch": self._initial, "nonfinite": self._nonfinite, "reported": list(self._columns)}
         self._settings["callbacks"] = [has_state(callback) for callback in self._callbacks]
-        self._checkpoint.compare(self._settings)
+        self._checkpoint.compare(self._settings, self._model.network, **COURSE)
 
     def run(self, feed: Feed) -> History:
         """Run them."""

@@ -12,7 +12,7 @@ from fastmlp.callbacks import has_state
 from fastmlp.engine.engine import Engine
 from fastmlp.engine.state import Job
 from fastmlp.files.description import parts
-from fastmlp.training.dataset import Data, checksum
+from fastmlp.training.dataset import checksum
 
 Look = Callable[[int], object]
 
@@ -50,6 +50,20 @@ class Feed(Protocol):
         ...
 
 
+class Pieces(Protocol):
+    """Rows that are converted by pieces: `Data`, or what has these parts of it."""
+
+    y: np.ndarray
+
+    def parts(self, multiple: int = 1, /) -> Iterator[slice]:
+        """All rows, in pieces whose lengths are multiples of `multiple`."""
+        ...
+
+    def converted(self, rows: Any, /) -> np.ndarray:
+        """Some rows of X, as the kernels read them."""
+        ...
+
+
 class AllAtOnce:
     """Rows that lie as the kernels read them: many epochs are one call."""
 
@@ -70,25 +84,29 @@ class AllAtOnce:
         return done
 
     @property
+    def order(self) -> np.ndarray | None:
+        """The rows in order of visit, which may be set between epochs; None: as they lie."""
+        return self._job.order
+
+    @order.setter
+    def order(self, order: np.ndarray | None) -> None:
+        self._job.order = order
+
+    @property
     def within(self) -> bool:
         return self._job.cursor > 0
 
     def state_dict(self) -> dict[str, Any]:
-        job = self._job
-        order = None if job.order is None else job.order.astype(np.uint32 if len(job.X) < 2**32 else np.uint64)
+        job, order = self._job, _saved(self._job.order)
         return {"cursor": job.cursor, "loss": self._loss, "order": order, "random": job.seed, "dropout": job.dropout}
 
     def load_state_dict(self, state: Any) -> Callable[[], None]:
-        job, rows = self._job, np.arange(len(self._job.X))
-        kind = type(None) if job.order is None else np.ndarray
+        job, kind = self._job, type(None) if self._job.order is None else np.ndarray
         cursor, loss, order, random, dropout = parts(
             "its place", state, cursor=int, loss=float, order=kind, random=int, dropout=int
         )
-        _check(cursor, len(rows), job.batch, random, dropout)
-        if order is not None:
-            order = order.astype(np.int64)
-            if not np.array_equal(np.sort(order), rows):
-                raise ValueError(f"its order must hold each of the {len(rows)} rows once")
+        _check(cursor, len(job.X), job.batch, random, dropout)
+        order = _order(order, len(job.X))
 
         def go() -> None:
             job.cursor, job.seed, job.dropout, job.order, self._loss = cursor, random, dropout, order, loss
@@ -97,16 +115,22 @@ class AllAtOnce:
 
 
 class ByPieces:
-    """Rows that are converted by pieces, in an order that NumPy draws for each epoch if there is a generator."""
+    """Rows that are converted by pieces, in an order that NumPy draws for each epoch if there is a generator.
 
-    def __init__(self, engine: Engine, job: Job, data: Data, orders: np.random.Generator | None) -> None:
+    Attributes
+    ----------
+    order : (rows,) array or None
+        That of the epoch under way, if there is a generator; else one that may be set between epochs. None: as they lie.
+    """
+
+    def __init__(self, engine: Engine, job: Job, data: Pieces, orders: np.random.Generator | None = None) -> None:
         self._engine, self._job, self._data, self._orders = engine, job, data, orders
-        self._order: np.ndarray | None = None  # of the epoch under way
+        self.order: np.ndarray | None = None
         self._before = self._generator()  # before it was drawn
         self._cursor, self._loss, self._of_piece = 0, 0.0, 0.0
 
     def train(self, losses: np.ndarray, rates: np.ndarray | None, look: Look, most: int | None) -> int:
-        engine, batch, rows = self._engine, self._job.batch, len(self._data.X)
+        engine, batch, rows = self._engine, self._job.batch, len(self._data.y)
         stop, paused = None if most is None else engine.steps + most, False
         self._draw()
 
@@ -131,20 +155,22 @@ class ByPieces:
             if self._cursor < rows and (paused or engine.steps == stop):
                 return 0
         losses[0] = self._loss
-        self._cursor, self._loss, self._order = 0, 0.0, None
+        self._cursor, self._loss = 0, 0.0
+        if self._orders is not None:
+            self.order = None
         look(1)
         return 1
 
     def _draw(self) -> None:
-        if self._orders is not None and self._order is None:
+        if self._orders is not None and self.order is None:
             self._before = self._generator()
-            self._order = self._orders.permutation(len(self._data.X))
+            self.order = self._orders.permutation(len(self._data.y))
 
     def _piece(self, part: slice) -> Job:
         data, job = self._data, self._job
-        if self._order is None:
-            return replace(job, X=data.converted(part), y=data.y[part])
-        rows = self._order[part]
+        if self.order is None:
+            return replace(job, X=data.converted(part), y=data.y[part], order=None)
+        rows = self.order[part]
         sort = np.argsort(rows)  # a file is read forwards, whatever the order of visit
         visit = np.empty_like(sort)
         visit[sort] = np.arange(len(sort))
@@ -158,16 +184,18 @@ class ByPieces:
         return self._cursor > 0
 
     def state_dict(self) -> dict[str, Any]:
-        generator = self._generator() if self._order is None else self._before
-        sums = {"loss": self._loss, "of_piece": self._of_piece}
-        return {"cursor": self._cursor, **sums, "generator": generator, "dropout": self._job.dropout}
+        drawn: dict[str, Any] = {"generator": self._generator() if self.order is None else self._before}
+        drawn["order"] = None if self._orders is not None else _saved(self.order)
+        return {"cursor": self._cursor, "loss": self._loss, "of_piece": self._of_piece, "dropout": self._job.dropout, **drawn}
 
     def load_state_dict(self, state: Any) -> Callable[[], None]:
         kind = type(None) if self._orders is None else dict
-        cursor, loss, of_piece, generator, dropout = parts(
-            "its place", state, cursor=int, loss=float, of_piece=float, generator=kind, dropout=int
+        of_order = type(None) if self.order is None or self._orders is not None else np.ndarray
+        cursor, loss, of_piece, dropout, generator, order = parts(
+            "its place", state, cursor=int, loss=float, of_piece=float, dropout=int, generator=kind, order=of_order
         )
-        _check(cursor, len(self._data.X), self._job.batch, dropout)
+        _check(cursor, len(self._data.y), self._job.batch, dropout)
+        order = _order(order, len(self._data.y))
         drawn = None
         if generator is not None:
             try:
@@ -178,7 +206,7 @@ class ByPieces:
 
         def go() -> None:
             self._cursor, self._loss, self._of_piece, self._job.dropout = cursor, loss, of_piece, dropout
-            self._orders, self._order = drawn, None
+            self._orders, self.order = drawn, order
             if cursor:
                 self._draw()
 
@@ -314,6 +342,19 @@ def iterable(value: Any) -> bool:
 
 def _checksum(job: Job) -> str:
     return checksum([job.X, job.y], job.code, job.weighted)
+
+
+def _saved(order: np.ndarray | None) -> np.ndarray | None:
+    """An order as a file has it, in half the bytes."""
+    return None if order is None else order.astype(np.uint32 if len(order) < 2**32 else np.uint64)
+
+
+def _order(saved: np.ndarray | None, rows: int) -> np.ndarray | None:
+    """An order from a file; raises ValueError if it is none of all rows."""
+    order = None if saved is None else saved.astype(np.int64)
+    if order is not None and not np.array_equal(np.sort(order), np.arange(rows)):
+        raise ValueError(f"its order must hold each of the {rows} rows once")
+    return order
 
 
 def _check(cursor: int, rows: int, batch: int, *words: int) -> None:

@@ -250,7 +250,7 @@ class Trainable(Differentiable):
 
     def _keeping(self, checkpoint: Any, every: Any, resume: Any) -> Checkpoint | None:
         """What is to be written down, and what to go on from, if anything is."""
-        keeping = Checkpoint(checkpoint, every, resume, self.network)
+        keeping = Checkpoint(checkpoint, every, resume, (*self.network.activations, self.network.loss))
         return keeping if keeping else None
 
     def _job(
