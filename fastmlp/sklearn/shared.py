@@ -1,6 +1,7 @@
 """What `MLPClassifier` and `MLPRegressor` share in public: methods, attributes, and the words for their parameters."""
 
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, Literal, Self, TypeVar
@@ -15,6 +16,7 @@ from fastmlp.optimizer import Optimizer
 from fastmlp.schedules import Schedule
 from fastmlp.sklearn.perceptron import Perceptron
 from fastmlp.sklearn.solvers import SOLVERS
+from fastmlp.training.checkpoint import Every
 
 Kind = TypeVar("Kind", bound=type)
 
@@ -149,6 +151,9 @@ class Estimator(Perceptron):
         *,
         X_val: ArrayLike | None = None,
         y_val: ArrayLike | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        every: Every = "epoch",
+        resume: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Fit to data X and targets y.
 
@@ -161,6 +166,10 @@ class Estimator(Perceptron):
         X_val, y_val : array-likes, default=None
             Validation data: scored after each epoch, and for `early_stopping` taken in place of a part of X and y. For a
             regressor at least two rows, since their score is R2.
+        checkpoint, every, resume : default=None, "epoch", None
+            As for `Model.fit`: a file to write the training to, when, and one to go on from, to the same bits. For all solvers
+            but ``lbfgs``. The data and the parameters must be those of the fit to go on with, but for `verbose`, `n_threads`,
+            `callbacks`, `random_state`, and `max_iter` where there is no schedule.
 
         Returns
         -------
@@ -172,13 +181,16 @@ class Estimator(Perceptron):
         ValueError, TypeError
             If parameters or data are out of range or do not fit together, or if the parameters found are not finite. After
             any error the estimator is as it was before the call.
+        OSError
+            If a checkpoint cannot be written or read.
 
         Notes
         -----
         Ctrl-C ends all solvers but ``lbfgs`` with a warning, and keeps what was reached.
         """
         with self._all_or_nothing():
-            self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
+            keeping = {"checkpoint": checkpoint, "every": every, "resume": resume}
+            self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val, **keeping)
         return self
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:

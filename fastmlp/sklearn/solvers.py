@@ -79,6 +79,17 @@ class Rates:
         epochs = max(max_iter, self.epoch + 1)
         return rates(self.schedule, self.course, self.epoch * steps, steps, steps, epochs)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands, for a checkpoint."""
+        course = None if self.course is None else self.course.state_dict()
+        return {"names": sorted(self.names), "epoch": self.epoch, "course": course}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where `state_dict` was called."""
+        self.names, self.epoch = set(state["names"]), state["epoch"]
+        if self.course is not None:
+            self.course.load_state_dict(state["course"])
+
     def observe(self, logs: dict[str, Any]) -> None:
         """Go on to the next epoch, after these logs."""
         if self.course and self.names <= logs.keys():
