@@ -56,6 +56,14 @@ class Best:
         """Of what is monitored, once there are logs."""
         return self._found[0] if self._found else None
 
+    def saved(self) -> tuple[float | None, str | None, str | None]:
+        """The best value, of what, and the better direction; None as long as there are no logs."""
+        return self.value, *(self._found or (None, None))
+
+    def restore(self, value: float | None, name: str | None, mode: str | None) -> None:
+        """Go on from what `saved` returned."""
+        self.value, self._found = value, (name, mode) if name is not None and mode is not None else None
+
     def improves(self, logs: Mapping[str, Any]) -> bool:
         """Whether an epoch's logs are better than all before by more than min_delta; they are the best then. NaN never is."""
         self._found = self._found or monitored(*self._wanted, logs)

@@ -377,14 +377,31 @@ class ReduceOnPlateau(_Settings):
         return np.full(count, float(self.lr))
 
     def start(self) -> Course:
-        return _Plateau(self)
+        return Plateau(self)
 
 
-class _Plateau(Course):
-    def __init__(self, settings: ReduceOnPlateau) -> None:
+class Plateau(Course):
+    """The course of a `ReduceOnPlateau`; `state` is what `saved` has of another one."""
+
+    def __init__(self, settings: ReduceOnPlateau, state: Mapping[str, Any] | None = None) -> None:
         self._settings, self._scale = settings, 1.0
         self._best = Best(settings.monitor, settings.mode, settings.min_delta)
         self._wait = self._cooldown = 0
+        if state is not None:
+            self._scale, self._wait, self._cooldown = state["scale"], state["wait"], state["cooldown"]
+            self._best.restore(state["best"], state["watched"], state["mode"])
+
+    def saved(self) -> dict[str, Any]:
+        """What it remembers, in numbers and strings."""
+        best, watched, mode = self._best.saved()
+        return {
+            "scale": self._scale,
+            "wait": self._wait,
+            "cooldown": self._cooldown,
+            "best": best,
+            "watched": watched,
+            "mode": mode,
+        }
 
     @property
     def scale(self) -> float:
@@ -402,6 +419,7 @@ class _Plateau(Course):
             self._wait, self._cooldown = 0, self._settings.cooldown
 
 
+_Plateau = Plateau  # its name in pickles of fastmlp 0.1
 KINDS: dict[str, type[Schedule]] = {
     kind.__name__: kind for kind in (Constant, Cosine, Exponential, InverseScaling, OneCycle, ReduceOnPlateau, Step)
 }

@@ -6,19 +6,21 @@ No name in a file leads to code: built-in things are looked up in fixed tables, 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import fields as fields_of
+from types import NoneType
 from typing import Any
 
 import numpy as np
 
 from fastmlp.activations import CustomActivation
-from fastmlp.losses import CustomLoss, RowLoss, UsersLoss
+from fastmlp.losses import POISSON, CustomLoss, RowLoss, UsersLoss
 from fastmlp.network import Network
 from fastmlp.optimizer import OPTIMIZERS, Optimizer
-from fastmlp.schedules import KINDS, Schedule
+from fastmlp.schedules import KINDS, Course, Plateau, ReduceOnPlateau, Schedule
 from fastmlp.version import __version__
 
 VERSION = 1  # of the format; `FORMAT.md` has what each one holds
 KEY = "fastmlp"  # in a file's metadata
+MOST = 2**62  # steps, rows or epochs: beyond use, and within a machine word
 Custom = CustomActivation | CustomLoss | RowLoss
 
 
@@ -64,7 +66,11 @@ def parts(what: str, value: Any, /, **kinds: type | tuple[type, ...]) -> list[An
 
 
 def network(of: Network) -> dict[str, Any]:
-    """A network's description."""
+    """A network's description; raises ValueError where two parts of users' own have one name, by which a reader finds them."""
+    own: dict[str, Any] = {}
+    for one in of.activations:
+        if isinstance(one, CustomActivation) and own.setdefault(one.name, one) != one:
+            raise ValueError(f"activations must have different names to be written, got two CustomActivation {one.name!r}")
     return {
         "sizes": list(of.sizes),
         "activations": [name if isinstance(name, str) else {"custom": name.name} for name in of.activations],
@@ -79,13 +85,18 @@ def read_network(value: Any, custom: Iterable[Custom] = ()) -> Network:
     sizes, names, loss, dtype, dropout = parts(
         "network", value, sizes=list, activations=list, loss=(str, dict), dtype=str, dropout=list
     )
-    own = [_given(name, custom, CustomActivation) if isinstance(name, dict) else name for name in names]
+    own = [read_activation(name, custom) for name in names]
     if isinstance(loss, dict):
-        loss = _given(loss, custom, UsersLoss)
+        loss = _given(loss, [*custom, POISSON], UsersLoss)
     try:
         return Network.of(sizes, own, loss, dtype, dropout)
     except TypeError as error:
         raise ValueError(str(error)) from None
+
+
+def read_activation(value: Any, custom: Iterable[Custom]) -> Any:
+    """A built-in activation's name, which is still to be checked, or the reader's own that a file names."""
+    return _given(value, custom, CustomActivation) if isinstance(value, dict) else value
 
 
 def _given(value: dict[str, Any], custom: Iterable[Custom], kind: Any) -> Any:
@@ -107,12 +118,66 @@ def optimizer(of: Optimizer) -> dict[str, Any]:
     return found
 
 
+def known(of: Any) -> bool:
+    """Whether an optimiser or a schedule is a built-in one, with a built-in schedule in it; so that its settings are all."""
+    if isinstance(of, Optimizer):
+        return OPTIMIZERS.get(type(of).__name__.lower()) is type(of) and (not isinstance(of.lr, Schedule) or known(of.lr))
+    return isinstance(of, Schedule) and KINDS.get(type(of).__name__) is type(of)
+
+
 def schedule(of: Schedule) -> dict[str, Any]:
     """A schedule's settings; of one that a user wrote, only what its class is called."""
     name = type(of).__name__
     if KINDS.get(name) is not type(of):
         return {"custom": name}
     return {"kind": name} | {one.name: plain(getattr(of, one.name)) for one in fields_of(of)}  # type: ignore[arg-type]
+
+
+def course(of: Course | None) -> dict[str, Any] | None:
+    """What a built-in schedule remembers of a training."""
+    return {name: plain(value) for name, value in of.saved().items()} if isinstance(of, Plateau) else None
+
+
+def read_course(what: str, value: Any, of: Schedule) -> Course | None:
+    """The course of a schedule, as `course` described it."""
+    if not isinstance(of, ReduceOnPlateau):
+        if value is not None:
+            raise ValueError(f"{what} must not be there: {type(of).__name__} follows none")
+        return None
+    number = (int, float)
+    scale, wait, cooldown, best, watched, mode = parts(
+        what,
+        value,
+        scale=number,
+        wait=int,
+        cooldown=int,
+        best=(*number, NoneType),
+        watched=(str, NoneType),
+        mode=(str, NoneType),
+    )
+    if not (0 <= scale <= 1 and 0 <= wait < MOST and 0 <= cooldown < MOST):
+        raise ValueError(f"{what} must have a scale in [0, 1] and counts of epochs, got {scale}, {wait}, {cooldown}")
+    if (watched is None) != (mode is None) or (best is not None and mode is None) or mode not in ("min", "max", None):
+        raise ValueError(f"{what} must have what it watched together with a mode of 'min' or 'max', got {watched!r}, {mode!r}")
+    return Plateau(of, {"scale": scale, "wait": wait, "cooldown": cooldown, "best": best, "watched": watched, "mode": mode})
+
+
+def held(of: Any) -> Any:
+    """An optimiser or a schedule for a pickle: as its settings, if they are all, and else itself; likewise a course."""
+    if isinstance(of, Plateau):
+        return of.saved()
+    if not known(of):
+        return of
+    return {"optimizer": optimizer(of)} if isinstance(of, Optimizer) else {"schedule": schedule(of)}
+
+
+def given_back(value: Any) -> Any:
+    """What `held` was given."""
+    if isinstance(value, dict) and value.keys() == {"optimizer"}:
+        return read_optimizer(value["optimizer"])
+    if isinstance(value, dict) and value.keys() == {"schedule"}:
+        return read_schedule("schedule", value["schedule"])
+    return value
 
 
 def plain(value: Any) -> Any:
@@ -125,6 +190,12 @@ def read_optimizer(value: Any) -> Optimizer:
     return _settings("optimizer", value, OPTIMIZERS)
 
 
+def read_schedule(what: str, value: Any) -> Schedule:
+    """The schedule of a description."""
+    found: Schedule = _settings(what, value, KINDS)
+    return found
+
+
 def _settings(what: str, value: Any, kinds: Mapping[str, Any]) -> Any:
     if not isinstance(value, dict) or not isinstance(value.get("kind"), str) or value["kind"] not in kinds:
         raise ValueError(f"{what} must be an object with a kind of {', '.join(kinds)}")
@@ -134,7 +205,7 @@ def _settings(what: str, value: Any, kinds: Mapping[str, Any]) -> Any:
         raise ValueError(f"{what} must have {', '.join(sorted(names))}; got {sorted(value.keys() - names - {'kind'})[0]!r} too")
     given = {name: part for name, part in value.items() if name != "kind"}
     if isinstance(given.get("lr"), dict):
-        given["lr"] = _settings("lr", given["lr"], KINDS)
+        given["lr"] = read_schedule("lr", given["lr"])
     try:
         return kind(**given)
     except TypeError as error:
