@@ -87,7 +87,7 @@ def read_network(value: Any, custom: Iterable[Custom] = ()) -> Network:
     )
     own = [read_activation(name, custom) for name in names]
     if isinstance(loss, dict):
-        loss = _given(loss, [*custom, POISSON], UsersLoss)
+        loss = read_custom(loss, [*custom, POISSON], UsersLoss)
     try:
         return Network.of(sizes, own, loss, dtype, dropout)
     except TypeError as error:
@@ -96,10 +96,10 @@ def read_network(value: Any, custom: Iterable[Custom] = ()) -> Network:
 
 def read_activation(value: Any, custom: Iterable[Custom]) -> Any:
     """A built-in activation's name, which is still to be checked, or the reader's own that a file names."""
-    return _given(value, custom, CustomActivation) if isinstance(value, dict) else value
+    return read_custom(value, custom, CustomActivation) if isinstance(value, dict) else value
 
 
-def _given(value: dict[str, Any], custom: Iterable[Custom], kind: Any) -> Any:
+def read_custom(value: dict[str, Any], custom: Iterable[Custom], kind: Any) -> Any:
     """Among what the reader gave, what a file knows by its name only."""
     (name,) = parts("a custom part", value, custom=str)
     for one in custom:

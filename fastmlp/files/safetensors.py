@@ -109,6 +109,8 @@ class Reader:
     ----------
     metadata : dict of str
     entries : dict of Entry
+    size : int
+        Bytes of the file.
 
     Raises
     ------
@@ -122,7 +124,8 @@ class Reader:
         self._path = os.fspath(path)
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115
         try:
-            self.metadata, self.entries, self._start = self._header(os.fstat(self._file.fileno()).st_size)
+            self.size = os.fstat(self._file.fileno()).st_size
+            self.metadata, self.entries, self._start = self._header(self.size)
         except BaseException as error:
             self.__exit__(None, error)
             raise
@@ -135,11 +138,15 @@ class Reader:
         if isinstance(error, ValueError):
             raise ValueError(f"{self._path} cannot be read: {str(error)[:500]}") from None
 
+    def entry(self, name: str) -> Entry:
+        """A tensor's entry; raises ValueError if there is none of this name."""
+        if name not in self.entries:
+            raise ValueError(f"it has no tensor {name!r}")
+        return self.entries[name]
+
     def expect(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> Entry:
         """A tensor's entry; raises ValueError if there is none of this name, or it has another dtype or shape."""
-        entry = self.entries.get(name)
-        if entry is None:
-            raise ValueError(f"it has no tensor {name!r}")
+        entry = self.entry(name)
         wanted = NAMES.get(dtype.newbyteorder("<"))
         if entry.dtype != wanted or entry.shape != shape:
             raise ValueError(f"tensor {name!r} must be {wanted} {list(shape)}, got {entry.dtype} {list(entry.shape)}")
