@@ -377,10 +377,10 @@ class ReduceOnPlateau(_Settings):
         return np.full(count, float(self.lr))
 
     def start(self) -> Course:
-        return Plateau(self)
+        return _Plateau(self)
 
 
-class Plateau(Course):
+class _Plateau(Course):
     """The course of a `ReduceOnPlateau`; `state` is what `saved` has of another one."""
 
     def __init__(self, settings: ReduceOnPlateau, state: Mapping[str, Any] | None = None) -> None:
@@ -419,7 +419,6 @@ class Plateau(Course):
             self._wait, self._cooldown = 0, self._settings.cooldown
 
 
-_Plateau = Plateau  # its name in pickles of fastmlp 0.1
 KINDS: dict[str, type[Schedule]] = {
     kind.__name__: kind for kind in (Constant, Cosine, Exponential, InverseScaling, OneCycle, ReduceOnPlateau, Step)
 }

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from fastmlp.activations import CustomActivation
+from fastmlp.files.safetensors import parsed
 from fastmlp.losses import POISSON, CustomLoss, RowLoss, UsersLoss
 from fastmlp.network import Network
 from fastmlp.optimizer import OPTIMIZERS, Optimizer
-from fastmlp.schedules import KINDS, Course, Plateau, ReduceOnPlateau, Schedule
+from fastmlp.schedules import KINDS, Course, ReduceOnPlateau, Schedule, _Plateau
 from fastmlp.version import __version__
 
 VERSION = 1  # of the format; `FORMAT.md` has what each one holds
@@ -35,10 +36,7 @@ def read(found: Mapping[str, str]) -> dict[str, Any]:
     """The description in a file's metadata, with its ``kind``; raises ValueError if this version cannot read it."""
     if KEY not in found:
         raise ValueError(f"its metadata has no {KEY!r}: it may hold tensors, but no network of fastmlp")
-    try:
-        whole = json.loads(found[KEY])
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"its description must be JSON: {error}") from None
+    whole = parsed("its description", found[KEY])
     if not isinstance(whole, dict) or type(whole.get("version")) is not int or type(whole.get("kind")) is not str:
         raise ValueError("its description must be an object with a version and a kind")
     if whole["version"] != VERSION:
@@ -135,7 +133,7 @@ def schedule(of: Schedule) -> dict[str, Any]:
 
 def course(of: Course | None) -> dict[str, Any] | None:
     """What a built-in schedule remembers of a training."""
-    return {name: plain(value) for name, value in of.saved().items()} if isinstance(of, Plateau) else None
+    return {name: plain(value) for name, value in of.saved().items()} if isinstance(of, _Plateau) else None
 
 
 def read_course(what: str, value: Any, of: Schedule) -> Course | None:
@@ -159,12 +157,12 @@ def read_course(what: str, value: Any, of: Schedule) -> Course | None:
         raise ValueError(f"{what} must have a scale in [0, 1] and counts of epochs, got {scale}, {wait}, {cooldown}")
     if (watched is None) != (mode is None) or (best is not None and mode is None) or mode not in ("min", "max", None):
         raise ValueError(f"{what} must have what it watched together with a mode of 'min' or 'max', got {watched!r}, {mode!r}")
-    return Plateau(of, {"scale": scale, "wait": wait, "cooldown": cooldown, "best": best, "watched": watched, "mode": mode})
+    return _Plateau(of, {"scale": scale, "wait": wait, "cooldown": cooldown, "best": best, "watched": watched, "mode": mode})
 
 
 def held(of: Any) -> Any:
     """An optimiser or a schedule for a pickle: as its settings, if they are all, and else itself; likewise a course."""
-    if isinstance(of, Plateau):
+    if isinstance(of, _Plateau):
         return of.saved()
     if not known(of):
         return of

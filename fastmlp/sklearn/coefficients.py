@@ -174,7 +174,7 @@ class Coefficients(BaseMultilayerPerceptron):
     def __copy__(self) -> Self:
         """A shallow copy: it shares the model, and so `coefs_` and `intercepts_`, as scikit-learn's do."""
         copied = type(self).__new__(type(self))
-        vars(copied).update(vars(self))
+        copied.__dict__.update(vars(self))
         return copied
 
     def __getstate__(self) -> dict[str, Any]:

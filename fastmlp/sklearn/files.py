@@ -56,9 +56,7 @@ def save(estimator: Any, path: str | os.PathLike[str], optimizer: bool) -> None:
     size = sum(array.nbytes for array in tensors.values())
     for one in ("classes", "features"):
         if one + labels.OFFSETS in tensors and labels.refused(len(tensors[one + labels.OFFSETS]), size):
-            raise ValueError(
-                f"{one} must have fewer names for a file of {size} bytes, whose readers have to bound what they ask for"
-            )
+            raise ValueError(f"{one} must have fewer names to be written: of a file of {size} bytes no reader makes so much")
     models.write(
         path,
         tensors,
@@ -135,11 +133,8 @@ def load(reader: Reader, found: dict[str, Any], custom: Sequence[Custom]) -> Any
         memory = models.read_memory(reader, values["optimizer"], network)
         used |= {models.MOMENTS} if len(memory["moments"]) else set()
     estimator = _of_settings(kind, reader, values["settings"], custom, used)
-    estimator.n_features_in_, estimator.n_outputs_, estimator.n_layers_ = (
-        network.sizes[0],
-        network.sizes[-1],
-        len(network.sizes),
-    )
+    sizes = network.sizes
+    estimator.n_features_in_, estimator.n_outputs_, estimator.n_layers_ = sizes[0], sizes[-1], len(sizes)
     _read_fitted(estimator, reader, values["fitted"], used)
     _read_features(estimator, reader, values["features"], used)
     if is_classifier(estimator):
@@ -148,7 +143,7 @@ def load(reader: Reader, found: dict[str, Any], custom: Sequence[Custom]) -> Any
         estimator.out_activation_ = description.read_activation(values["output"], custom)
     if unknown := sorted(reader.entries.keys() - used):
         raise ValueError(f"it has a tensor {unknown[0]!r} that its description does not explain")
-    wanted = (*estimator._activations(len(network.sizes) - 2), estimator._objective(network.sizes[-1]).activation)
+    wanted = (*estimator._activations(len(sizes) - 2), estimator._objective(sizes[-1]).activation)
     if network.activations != wanted:
         raise ValueError(f"network must have the activations of the settings, {wanted}; got {network.activations}")
     _read_solver(estimator, values["solver"], values["rates"])
@@ -213,7 +208,7 @@ def _read_classes(estimator: Any, reader: Reader, given: dict[str, Any], targets
 def _read_solver(estimator: Any, solver: dict[str, Any] | None, rates: dict[str, Any] | None) -> None:
     """What goes on in `partial_fit`."""
     if solver is not None:
-        kinds = {name: fields for name, fields in solvers.THEIRS.values()} | {"fastmlp": ("optimizer",)}
+        kinds = dict(solvers.THEIRS.values()) | {"fastmlp": ("optimizer",)}
         kind = checks.choice("kind", str(solver.get("kind"))[:20], kinds)
         types: dict[str, Any] = {"kind": str, "rate": NUMBER} | dict.fromkeys(kinds[kind], NUMBER)
         types |= {name: of for name, of in (("optimizer", dict), ("lr_schedule", str), ("nesterov", bool)) if name in types}

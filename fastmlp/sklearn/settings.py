@@ -46,9 +46,7 @@ def write(name: str, value: Any, tensors: dict[str, np.ndarray]) -> Any:
     if isinstance(value, dict):
         return _weights(name, value, tensors)
     what = f"{type(value).__module__}.{type(value).__qualname__}"
-    raise ValueError(
-        f"{name} cannot be written, for no file holds code: it is an object of {what}; set it to another, or pickle"
-    )
+    raise ValueError(f"{name} cannot be written: it is a {what}, and no file holds code; set another, or pickle the estimator")
 
 
 def _generator(name: str, value: np.random.RandomState, tensors: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -239,8 +239,9 @@ class Estimator(Perceptron):
 
         Notes
         -----
-        Of a `CustomActivation` or a `CustomLoss` the file has the name: who reads it gives ``custom=[...]``. Parameters that are
-        numbers of NumPy's come back as Python's, and arrays as lists.
+        Of a `CustomActivation` or a `CustomLoss` the file has the name: who reads it gives ``custom=[...]``. Parameters that
+        are numbers of NumPy's come back as Python's, and arrays as lists. Arrays in `coefs_` and `intercepts_` that replaced
+        those of the fit are written, and come back as one network of one dtype.
 
         Examples
         --------

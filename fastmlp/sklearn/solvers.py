@@ -10,7 +10,7 @@ from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, BaseOpt
 from fastmlp.files import description
 from fastmlp.monitor import monitored
 from fastmlp.optimizer import OPTIMIZERS, Optimizer
-from fastmlp.schedules import Course, Plateau, ReduceOnPlateau, Schedule
+from fastmlp.schedules import Course, ReduceOnPlateau, Schedule, _Plateau
 from fastmlp.training.epochs import rates
 
 # Those that `solver` names beside scikit-learn's: "adamw", "rmsprop" and so on.
@@ -105,7 +105,7 @@ class Rates:
             return value
         schedule, course = description.given_back(value["schedule"]), value["course"]
         made = cls(schedule, None, value["names"])
-        made.epoch, made.course = value["epoch"], Plateau(schedule, course) if isinstance(course, dict) else course
+        made.epoch, made.course = value["epoch"], _Plateau(schedule, course) if isinstance(course, dict) else course
         return made
 
     def held(self) -> dict[str, Any]:
