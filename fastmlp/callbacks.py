@@ -174,12 +174,12 @@ class EarlyStopping(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What it knows of the fit under way, for a checkpoint."""
-        state = {"best": self._best.state_dict(), "wait": self._wait, "params": self._params, "before": self._before}
+        state = {**self._best.state_dict(), "wait": self._wait, "params": self._params, "before": self._before}
         return state | {"best_epoch": self.best_epoch, "stopped_epoch": self.stopped_epoch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with what `state_dict` has returned."""
-        self._best.load_state_dict(state["best"])
+        self._best.load_state_dict(state)
         self._wait, self._params, self._before = state["wait"], state["params"], state["before"]
         self.best_epoch, self.stopped_epoch = state["best_epoch"], state["stopped_epoch"]
 

@@ -15,6 +15,7 @@ from fastmlp.files import description, models
 from fastmlp.initialisation import INITS, initialise
 from fastmlp.losses import CustomLoss, RowLoss
 from fastmlp.network import Network
+from fastmlp.optimizers import KIND_NAMES, KINDS
 from fastmlp.training.fit import Trainable
 from fastmlp.training.steps import Gradients as Gradients  # pickles look for it here
 from fastmlp.types import Activations, ArrayLike, DType, InitName, LossName, Rng
@@ -163,15 +164,28 @@ class Model(Trainable):
     copy, set_params_from = Trainable.copy, Trainable.set_params_from
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_code"} | {"_engine": self._engine.save()}
+        """Dicts, strings, numbers and arrays, besides what users have written themselves: what `skops` asks for."""
+        state = {name: value for name, value in vars(self).items() if name != "_code"}
+        saved = self._engine.save()
+        kind = saved["kind"]
+        state |= {"network": self.network.parts(), "_engine": saved | {"kind": KIND_NAMES.get(kind, kind)}}
+        if self._followed is not None:
+            state["_followed"] = tuple(map(description.held, self._followed))
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
-        if "network" not in state:  # of fastmlp before it had a `Network`: the parts themselves
+        if isinstance(state.get("network"), dict):
+            state["network"] = Network.from_parts(state["network"])
+        elif "network" not in state:  # of fastmlp before it had a `Network`: the parts themselves
             name, known = state.pop("loss_name"), state.pop("_loss")
             sizes, activations, dtype, dropout = (state.pop(part) for part in ("sizes", "activations", "dtype", "dropout"))
             state["network"] = Network(sizes, activations, known if isinstance(known, CustomLoss) else name, dtype, dropout)
-        saved = state.pop("_engine")
+        saved = dict(state.pop("_engine"))
+        saved["kind"] = KINDS.get(saved["kind"], saved["kind"])
+        if state.get("_followed") is not None:
+            schedule, course = map(description.given_back, state["_followed"])
+            state["_followed"] = schedule, description.went_on(schedule, course)
         vars(self).update(state)
         self._start(self.network)
         self._engine.restore(saved)

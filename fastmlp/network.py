@@ -8,7 +8,7 @@ import numpy as np
 
 from fastmlp import arguments, checks
 from fastmlp.activations import CustomActivation, code_of
-from fastmlp.losses import LOSSES, CustomLoss, RowLoss, UsersLoss
+from fastmlp.losses import LOSSES, POISSON, CustomLoss, RowLoss, UsersLoss
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,18 @@ class Network:
         name = loss.name if isinstance(loss, UsersLoss) else loss
         names = arguments.activations(activations, len(widths) - 1, name, known.output)
         return cls(widths, names, loss, checks.dtype(dtype), arguments.dropout(dropout, len(widths) - 2))
+
+    @classmethod
+    def from_parts(cls, parts: dict[str, Any]) -> Self:
+        """The network that `parts` is of."""
+        loss = POISSON if parts["loss"] == POISSON.name else parts["loss"]
+        return cls(parts["sizes"], parts["activations"], loss, np.dtype(parts["dtype"]), parts["dropout"])
+
+    def parts(self) -> dict[str, Any]:
+        """It in strings and numbers, but for users' own activations and losses."""
+        loss = POISSON.name if self.loss == POISSON else self.loss
+        own = {"sizes": self.sizes, "activations": self.activations, "loss": loss}
+        return own | {"dtype": self.dtype.name, "dropout": self.dropout}
 
     @property
     def loss_name(self) -> str:

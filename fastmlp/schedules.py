@@ -410,12 +410,15 @@ class _Plateau(Course):
             self._wait, self._cooldown = 0, self._settings.cooldown
 
     def state_dict(self) -> dict[str, Any]:
-        return {"scale": self._scale, "wait": self._wait, "cooldown": self._cooldown, "best": self._best.state_dict()}
+        return {"scale": self._scale, "wait": self._wait, "cooldown": self._cooldown, **self._best.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._scale, self._wait = float(state["scale"]), int(state["wait"])
-        self._cooldown = int(state["cooldown"])
-        self._best.load_state_dict(state["best"])
+        scale, wait, cooldown = (state.get(name) for name in ("scale", "wait", "cooldown"))
+        if not isinstance(scale, int | float) or not 0 <= scale <= 1 or len(state) != 6:
+            raise ValueError(f"a plateau must have a scale in [0, 1], wait, cooldown, best, watched and mode; got {state!r}")
+        wait, cooldown = checks.count("wait", wait, 0), checks.count("cooldown", cooldown, 0)
+        self._best.load_state_dict(state)
+        self._scale, self._wait, self._cooldown = scale, wait, cooldown
 
 
 KINDS: dict[str, type[Schedule]] = {

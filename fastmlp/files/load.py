@@ -54,8 +54,19 @@ def load(path: str | os.PathLike[str], custom: Sequence[Custom] = ()) -> Model:
         raise TypeError(f"custom must be a sequence of CustomActivation, CustomLoss and RowLoss objects, got {custom!r}")
     with Reader(path) as reader:
         found = description.read(reader.metadata)
-        checks.choice("kind", found.pop("kind"), ("model", "checkpoint"))
-        return _model(reader, found, custom)
+        kind = checks.choice("kind", found.pop("kind"), ("model", "checkpoint", "estimator"))
+        return _estimator(reader, found, custom) if kind == "estimator" else _model(reader, found, custom)
+
+
+def _estimator(reader: Reader, found: dict[str, Any], custom: Sequence[Custom]) -> Any:
+    try:
+        from fastmlp.sklearn import estimators as estimators  # which `files` knows by name
+        from fastmlp.sklearn import files
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("sklearn", "scipy"):
+            raise
+        raise ImportError('an estimator\'s file needs scikit-learn: pip install "fastmlp[sklearn]"') from error
+    return files.load(reader, found, custom)
 
 
 def _model(reader: Reader, found: dict[str, Any], custom: Sequence[Custom]) -> Model:

@@ -9,7 +9,7 @@ import numpy as np
 from fastmlp.files import description, durable, safetensors
 from fastmlp.files.safetensors import Reader
 from fastmlp.network import Network
-from fastmlp.optimizer import OPTIMIZERS
+from fastmlp.optimizers import KIND_NAMES, KINDS
 
 MOMENTS = "optimizer.moments"
 
@@ -39,14 +39,17 @@ def layers(network: Network, params: np.ndarray, prefix: str = "") -> dict[str, 
 def memory(saved: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What an optimiser remembers, as `Engine.save` has it: its description and its tensors."""
     moments = saved["moments"]
-    found = {"kind": saved["kind"].__name__.lower(), "steps": saved["steps"], "averaged": saved["averaged"]}
+    if saved["kind"] not in KIND_NAMES:
+        kind = saved["kind"].__name__
+        raise ValueError(f"optimizer=True needs an optimiser of fastmlp's, whose memory it writes; the model's last was {kind}")
+    found = {"kind": KIND_NAMES[saved["kind"]], "steps": saved["steps"], "averaged": saved["averaged"]}
     return found | {"vectors": len(moments)}, {MOMENTS: moments} if len(moments) else {}
 
 
 def read_memory(reader: Reader, value: Any, network: Network) -> dict[str, Any]:
     """What `Engine.restore` takes besides the parameters."""
     kind, steps, averaged, vectors = description.parts("optimizer", value, kind=str, steps=int, averaged=bool, vectors=int)
-    most = 1 + max(max(one.rule.moments, *(one.rule.with_momentum or (0,))[-1:]) for one in OPTIMIZERS.values())
+    most = 1 + max(max(one.rule.moments, *(one.rule.with_momentum or (0,))[-1:]) for one in KINDS.values())
     if not averaged <= vectors <= most:
         raise ValueError(f"optimizer must have at most {most} vectors, got {vectors}")
     shape = vectors, network.parameters
@@ -66,9 +69,9 @@ def kept(value: Any, network: Network) -> dict[str, Any]:
 
 
 def _memory(kind: str, steps: int, averaged: bool, moments: np.ndarray) -> dict[str, Any]:
-    if kind not in OPTIMIZERS or not 0 <= steps < 2**62:
-        raise ValueError(f"optimizer must have a kind of {', '.join(OPTIMIZERS)} and a number of steps; got {kind!r}, {steps}")
-    return {"kind": OPTIMIZERS[kind], "steps": steps, "averaged": averaged, "moments": moments}
+    if kind not in KINDS or not 0 <= steps < description.MOST:
+        raise ValueError(f"optimizer must have a kind of {', '.join(KINDS)} and a number of steps; got {kind!r}, {steps}")
+    return {"kind": KINDS[kind], "steps": steps, "averaged": averaged, "moments": moments}
 
 
 def expected(reader: Reader, network: Network, prefix: str = "") -> set[str]:

@@ -109,6 +109,8 @@ class Reader:
     ----------
     metadata : dict of str
     entries : dict of Entry
+    size : int
+        Bytes of the file.
 
     Raises
     ------
@@ -122,7 +124,8 @@ class Reader:
         self._path = os.fspath(path)
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115
         try:
-            self.metadata, self.entries, self._start = self._header(os.fstat(self._file.fileno()).st_size)
+            self.size = os.fstat(self._file.fileno()).st_size
+            self.metadata, self.entries, self._start = self._header(self.size)
         except BaseException as error:
             self.__exit__(None, error)
             raise
@@ -135,11 +138,15 @@ class Reader:
         if isinstance(error, ValueError):
             raise ValueError(f"{self._path} cannot be read: {str(error)[:500]}") from None
 
+    def entry(self, name: str) -> Entry:
+        """A tensor's entry; raises ValueError if there is none of this name."""
+        if name not in self.entries:
+            raise ValueError(f"it has no tensor {name!r}")
+        return self.entries[name]
+
     def expect(self, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> Entry:
         """A tensor's entry; raises ValueError if there is none of this name, or it has another dtype or shape."""
-        entry = self.entries.get(name)
-        if entry is None:
-            raise ValueError(f"it has no tensor {name!r}")
+        entry = self.entry(name)
         wanted = NAMES.get(dtype.newbyteorder("<"))
         if entry.dtype != wanted or entry.shape != shape:
             raise ValueError(f"tensor {name!r} must be {wanted} {list(shape)}, got {entry.dtype} {list(entry.shape)}")
@@ -183,15 +190,13 @@ class Reader:
         text = self._file.read(length)
         if len(text) != length or not text.startswith(b"{"):
             raise ValueError("its header must be a JSON object")
-        if 120 * (text.count(b"{") + text.count(b"[")) + 60 * text.count(b",") > 2 * size + ROOM:
-            raise ValueError("its header has more parts than a file of its size describes")
-        try:
-            header = json.loads(text.decode("utf-8"), object_pairs_hook=_once, parse_constant=_none)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"its header must be JSON: {error}") from None
+        _bounded("its header", (text.count(b"{") + text.count(b"["), text.count(b",")), size)
+        header = parsed("its header", text)
         metadata = header.pop("__metadata__", {})
         if not isinstance(metadata, dict) or not all(type(value) is str for value in metadata.values()):
             raise ValueError("its __metadata__ must hold strings")
+        for name, value in metadata.items():  # which may be JSON again, and say with escapes what was not counted above
+            _bounded(f"its metadata {name!r}", (value.count("{") + value.count("["), value.count(",")), size)
         entries = {name: self._entry(name, value) for name, value in header.items()}
         at = 0
         for name, entry in sorted(entries.items(), key=lambda item: item[1][2:]):
@@ -214,6 +219,35 @@ class Reader:
         if len(shape) > 32 or len(offsets) != 2 or offsets[1] - offsets[0] != math.prod(shape) * SIZES[dtype]:
             raise ValueError(f"tensor {name!r} must have as many bytes as its dtype and shape say")
         return Entry(dtype, tuple(shape), *offsets)
+
+
+def parsed(what: str, text: str | bytes) -> Any:
+    """JSON in which no name stands twice, and each number is one.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    try:
+        whole = text.decode("utf-8") if isinstance(text, bytes) else text
+        return json.loads(whole, object_pairs_hook=_once, parse_constant=_none, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{what} must be JSON: {error}") from None
+
+
+def _bounded(what: str, counts: tuple[int, int], size: int) -> None:
+    """Raise unless the objects that JSON with such counts of brackets and commas makes fit a file of some bytes."""
+    brackets, commas = counts
+    if 120 * brackets + 60 * commas > 2 * size + ROOM:
+        raise ValueError(f"{what} has more parts than a file of its size describes")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:20]} is too large a number")
+    return value
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

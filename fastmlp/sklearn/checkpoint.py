@@ -12,6 +12,7 @@ from fastmlp.files.description import Custom
 from fastmlp.optimizer import Optimizer
 from fastmlp.schedules import Schedule
 from fastmlp.sklearn.coefficients import dense, parts
+from fastmlp.sklearn.solvers import schedule
 from fastmlp.training.checkpoint import Checkpoint
 from fastmlp.training.dataset import checksum
 from fastmlp.training.feeding import AllAtOnce, ByPieces, Feed
@@ -51,7 +52,7 @@ def feed(engine: Any, job: Job) -> AllAtOnce | ByPieces:
 class Keeping:
     """A fit's checkpoint, if there are to be any or there is one to go on from."""
 
-    def __init__(self, estimator: Any, checkpoint: Any, every: Any, resume: Any) -> None:
+    def __init__(self, estimator: Any, checkpoint: Any = None, every: Any = "epoch", resume: Any = None) -> None:
         own = estimator.activation if isinstance(estimator.activation, list | tuple) else [estimator.activation]
         self._estimator, self._file = estimator, Checkpoint(checkpoint, every, resume, [*own, getattr(estimator, "loss", None)])
         self._asked = bool(self._file)
@@ -74,9 +75,7 @@ class Keeping:
         if not self._asked:
             return
         estimator = self._estimator
-        scheduled = any(
-            isinstance(value, Schedule) for value in (estimator.learning_rate, getattr(estimator.solver, "lr", None))
-        )
+        scheduled = schedule(estimator) is not None
         for name, value in estimator.get_params(deep=False).items():
             if name not in FREE or (name == "max_iter" and scheduled):
                 self._settings[name] = _described(value)

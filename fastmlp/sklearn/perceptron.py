@@ -44,9 +44,7 @@ class Perceptron(Arguments):
         incremental: bool = False,
         X_val: Any = None,
         y_val: Any = None,
-        checkpoint: Any = None,
-        every: Any = "epoch",
-        resume: Any = None,
+        keeping: Keeping | None = None,
     ) -> Any:
         hidden = self.hidden_layer_sizes
         hidden = list(hidden) if hasattr(hidden, "__iter__") else [hidden]
@@ -61,7 +59,7 @@ class Perceptron(Arguments):
         if drops and not self._stochastic():
             raise ValueError(f"dropout needs a stochastic solver, got solver={self.solver!r}.")
         solvers.schedule(self)  # which may refuse the settings
-        keeping = Keeping(self, checkpoint, every, resume)
+        keeping = keeping or Keeping(self)
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, y = self._validate_input(X, y, incremental, reset=first)
         y = self._rows("y", y)
@@ -183,7 +181,7 @@ class Perceptron(Arguments):
         logs, stopping = keeping.go_on(rows, best)
         try:
             for epoch in range(self.n_iter_, self.n_iter_ if stopping else 1 if incremental else self.max_iter):
-                if self.shuffle and not rows.within:
+                if self.shuffle and not rows.within and rows.order is not None:
                     rows.order = rows.order[self._random_state.permutation(samples)]
                 if rate != self._optimizer.learning_rate:
                     rate = self._optimizer.learning_rate

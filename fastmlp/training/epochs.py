@@ -17,6 +17,7 @@ from fastmlp.history import History
 from fastmlp.metrics import METRICS
 from fastmlp.monitor import monitored, reported
 from fastmlp.network import Network
+from fastmlp.optimizers import KIND_NAMES
 from fastmlp.schedules import Course, ReduceOnPlateau, Schedule
 from fastmlp.training import doubts
 from fastmlp.training.checkpoint import Checkpoint
@@ -197,7 +198,7 @@ class Epochs:
             "plateau": self._course.state_dict() if self._course else None,
             "callbacks": [callback.state_dict() if has_state(callback) else None for callback in self._callbacks],
             "feed": feed.state_dict(),
-            "kept": kept | {"kind": kept["kind"].__name__.lower()} if kept and feed.within else None,
+            "kept": kept | {"kind": KIND_NAMES[kept["kind"]]} if kept and feed.within else None,
         }
         keeping.write(self._engine, self._model.network, state)
 
