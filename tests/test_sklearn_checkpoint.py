@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -170,3 +173,49 @@ def test_a_models_checkpoint_is_none_of_an_estimator(tmp_path: Path) -> None:
     net(MLPClassifier).fit(X, LABELS, checkpoint=tmp_path / "fit")
     with pytest.raises(ValueError, match=r"resume: the course of its fit must have"):
         fastmlp.Model([5, 8, 3], "relu", "cross_entropy", rng=0).fit(X, LABELS, 2, 32, resume=tmp_path / "fit")
+
+
+KILLED = """
+import os, signal, sys, time, warnings
+import numpy as np, fastmlp
+from fastmlp import MLPClassifier
+warnings.simplefilter("ignore")
+rng = np.random.default_rng(0)
+X = rng.standard_normal((300, 5))
+y = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0.3)
+
+def net():
+    return MLPClassifier(8, max_iter=40, batch_size=32, random_state=0, early_stopping=True, n_iter_no_change=40)
+
+def numbers(fitted):
+    return fitted._model.params.tobytes(), fitted.loss_curve_, fitted.validation_scores_, fitted.t_
+
+path, kills = sys.argv[1], int(sys.argv[2])
+whole = numbers(net().fit(X, y))
+fastmlp.set_num_threads(1)  # forks: no thread of a crew may be lost
+died = 0
+for kill in range(kills):
+    child = os.fork()
+    if not child:
+        goes_on = path if os.path.exists(path) and kill % 5 else None
+        net().fit(X, y, checkpoint=path, every=(1, 3, "epoch", 0.002)[kill % 4], resume=goes_on)
+        os._exit(0)
+    time.sleep(rng.uniform(0, 0.15))
+    os.kill(child, signal.SIGKILL)
+    died += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    if os.path.exists(path):
+        fastmlp.load(path)
+        assert numbers(net().fit(X, y, resume=path)) == whole, kill
+print(died)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="it forks")
+def test_a_process_that_is_killed_loses_no_number(tmp_path: Path) -> None:
+    kills = 60
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "fit"), str(kills)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > kills / 4  # in the middle of a fit, not behind it
+    assert {path.name for path in tmp_path.iterdir()} >= {"fit", "fit.previous"}
