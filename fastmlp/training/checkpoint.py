@@ -3,10 +3,10 @@
 import math
 import os
 import time
-import warnings
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -16,9 +16,12 @@ from fastmlp.files import description, durable, models, safetensors
 from fastmlp.files.description import Custom
 from fastmlp.files.safetensors import Reader
 from fastmlp.network import Network
+from fastmlp.training import doubts
 
 Every = Literal["epoch"] | int | float
 BEFORE = ".previous"  # what is added to the name of the checkpoint before the newest
+SUM = "crc32"  # the last tensor: 4 bytes, the CRC-32 of all bytes before them
+PIECE = 1 << 20  # bytes that are read at a time to be summed
 
 
 class Checkpoint:
@@ -57,9 +60,14 @@ class Checkpoint:
                 raise FileNotFoundError(f"checkpoint must be in a folder that is there, got {os.fspath(self._path)!r}")
             if self._path.is_dir():
                 raise IsADirectoryError(f"checkpoint must be a file's path, got the folder {os.fspath(self._path)!r}")
+            if before(self._path).is_dir():
+                raise IsADirectoryError(f"checkpoint needs the name {os.fspath(before(self._path))!r} for a file, got a folder")
+        self._keep: str | None = BEFORE
         if resume is not None:
             own = [one for one in custom if isinstance(one, Custom)]
-            self.found, self.saved, self._network = newest(models.file(resume), own)
+            (self.found, self.saved, self._network), damaged = newest(models.file(resume), own)
+            if damaged and self._path is not None and before(self._path) == before(models.file(resume)):
+                self._keep = None  # what is damaged does not take the place of what is not
         self._steps, self._time = 0, 0.0
         self._kind: Any = None
 
@@ -97,7 +105,7 @@ class Checkpoint:
         """A training begins."""
         self._note(engine)
         if self._path is not None:
-            durable.sweep(self._path)
+            durable.sweep(self._path, BEFORE)
 
     def _note(self, engine: Engine) -> None:
         self._steps, self._kind, self._time = engine.steps, engine.kind, time.monotonic()
@@ -129,42 +137,84 @@ class Checkpoint:
         packed = pack(course, tensors)
         metadata = description.metadata("checkpoint", network=description.network(network), optimizer=memory, course=packed)
         try:
-            with durable.writing(self._path, keep=os.fspath(self._path) + BEFORE) as file:
-                safetensors.write(file, tensors, metadata)
+            with durable.writing(self._path, keep=self._keep) as file:
+                _write(file, tensors, metadata)
         except OSError as error:
-            why = f"the checkpoint cannot be written: {error.strerror}; the model can be used, with the weights of now"
+            why = f"the checkpoint cannot be written: {error.strerror or error}; the model can be used, with the weights of now"
             raise OSError(error.errno, why, os.fspath(self._path)) from error
+        self._keep = BEFORE
         self._note(engine)
 
 
 Found = tuple[dict[str, Any], dict[str, Any], Network]
 
 
-def newest(path: Path, custom: Sequence[Custom]) -> Found:
-    """The course, the state and the network in a checkpoint, or in the one before, if the disk has damaged it."""
-    before = Path(os.fspath(path) + BEFORE)
+def before(path: Path) -> Path:
+    """The checkpoint before the one at a path: beside where a link leads."""
+    return Path(os.path.realpath(path) + BEFORE)
+
+
+def newest(path: Path, custom: Sequence[Custom]) -> tuple[Found, bool]:
+    """The course, the state and the network in a checkpoint, or in the one before, if the disk has damaged it: then True."""
     try:
-        return _read(path, custom)
+        return _read(path, custom), False
     except (FileNotFoundError, ValueError) as error:
-        if not before.exists():
-            raise
-        found = _read(before, custom)
-        warnings.warn(f"{error}; the fit goes on from the checkpoint before it", RuntimeWarning, stacklevel=4)
-        return found
+        try:
+            found = _read(before(path), custom)
+        except (OSError, ValueError):
+            raise error from None
+        doubts.warn(f"{error}; the fit goes on from the checkpoint before it", RuntimeWarning)
+        return found, True
+
+
+class _Summed:
+    """A file, with the CRC-32 of what is written to it, and of all but the last part of that."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._sum, self.before = file, 0, 0
+
+    def write(self, part: Any) -> None:
+        self.before, self._sum = self._sum, zlib.crc32(part, self._sum)
+        self._file.write(part)
+
+
+def _write(file: BinaryIO, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    """Write tensors, and behind them the sum of all bytes."""
+    summed: Any = _Summed(file)
+    safetensors.write(summed, tensors | {SUM: np.zeros(4, np.uint8)}, metadata)
+    file.seek(-4, os.SEEK_END)
+    file.write(summed.before.to_bytes(4, "little"))
+
+
+def _sum(path: Path, size: int) -> int:
+    """The CRC-32 of a file's first bytes."""
+    found = 0
+    with open(path, "rb", buffering=0) as file:
+        while size and (part := file.read(min(size, PIECE))):
+            found, size = zlib.crc32(part, found), size - len(part)
+    return found
 
 
 def _read(path: Path, custom: Sequence[Custom]) -> Found:
     with Reader(path) as reader:
         found = description.read(reader.metadata)
         checks.choice("kind", found.pop("kind"), ("checkpoint",))
+        size = os.stat(path).st_size - 4
+        if reader.array(SUM, np.dtype(np.uint8), (4,)).tobytes() != _sum(path, size).to_bytes(4, "little"):
+            raise ValueError("it is damaged: its bytes have another sum than when it was written")
         described, optimizer, course = description.parts("description", found, network=dict, optimizer=dict, course=dict)
         network = description.read_network(described, custom)
-        models.expected(reader, network)
+        explained = {SUM, models.MOMENTS, *models.expected(reader, network)}
         saved = models.read_memory(reader, optimizer, network)
         saved["params"] = np.zeros(network.parameters, network.dtype)
         models.read_layers(reader, network, saved["params"])
-        left = {name for name, entry in reader.entries.items() if entry.dtype in safetensors.DTYPES}
-        course = unpack(course, reader, left)
+        left = reader.entries.keys() - explained
+        try:
+            course = unpack(course, reader, left)
+        except RecursionError:
+            raise ValueError("its state has too many lists within lists") from None
+        if left:
+            raise ValueError(f"it has a tensor {min(left)!r} that its state does not name")
     return course, saved, network
 
 
@@ -198,7 +248,7 @@ def unpack(value: Any, reader: Reader, left: set[str]) -> Any:
         return value
     if value.keys() == {"$tensor"}:
         name = value["$tensor"]
-        if not isinstance(name, str) or name not in left:
+        if not isinstance(name, str) or name not in left or reader.entries[name].dtype not in safetensors.DTYPES:
             raise ValueError(f"its state names a tensor {str(name)[:50]!r} that is not there, or that it has named before")
         left.remove(name)
         entry = reader.entries[name]

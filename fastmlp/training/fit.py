@@ -239,14 +239,22 @@ class Trainable(Differentiable):
             how = data.code, quasi_newton, epochs - initial_epoch
             return course.follow(lambda look: minimize(self._engine, data.X, data.y, *how, look, data.weighted))
         course = Epochs(self, initial_epoch, epochs, -(-len(data.X) // job.batch), *rest)
-        course.settings(rows=len(data.X), batch_size=job.batch, shuffle=job.shuffle, optimizer=describe(chosen))
-        if job.shuffle or rng is not None or any(self.network.dropout):
-            job.seed = job.dropout = checks.seed(rng)
+        checks.generator(rng)
+        settings = {"rows": len(data.X), "batch_size": job.batch, "shuffle": job.shuffle, "pieces": data.pieces}
+        course.settings(**settings, optimizer=describe(chosen))
+        orders = np.random.default_rng(0) if data.pieces and job.shuffle else None
+        seeded = job.shuffle or rng is not None or any(self.network.dropout)
+
+        def draw() -> None:
+            if seeded:
+                job.seed = job.dropout = checks.seed(rng)
+            if orders is not None:
+                orders.bit_generator.state = np.random.default_rng(checks.seed(rng) % 2**64).bit_generator.state
+
         if not data.pieces:
-            return course.run(AllAtOnce(self._engine, job))
-        orders = np.random.default_rng(checks.seed(rng) % 2**64) if job.shuffle else None
+            return course.run(AllAtOnce(self._engine, job), draw)
         job.order, job.shuffle = None, False
-        return course.run(ByPieces(self._engine, job, data, orders))
+        return course.run(ByPieces(self._engine, job, data, orders), draw)
 
     def _keeping(self, checkpoint: Any, every: Any, resume: Any) -> Checkpoint | None:
         """What is to be written down, and what to go on from, if anything is."""
