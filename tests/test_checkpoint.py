@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from checkpoints import Case, Counter, Table, small_pieces, stops
+from checkpoints import DIVERGING, PATHS, SCHEDULES, STOPPINGS, Case, Counter, everything, stops
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from row_losses import squares
 
-import fastmlp
-from fastmlp import CustomActivation, CustomLoss, EarlyStopping, RowLoss, schedules
+from fastmlp import CustomActivation, CustomLoss, EarlyStopping, RowLoss
 from fastmlp.engine.route import Router
 from fastmlp.kernels import tuning
-from fastmlp.kernels.net.plan import BLOCKS, GROUPS, NARROW, RESIDENT
 from fastmlp.optimizer import OPTIMIZERS
 
 
@@ -28,12 +27,6 @@ def no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 EVERY: list[Any] = ["epoch", 1, 7, 1e-9]
-PATHS = {
-    RESIDENT: Case((2, 2, 1), 21, "bce", options={"batch_size": 4, "lr": 0.5}),
-    NARROW: Case((2, 3, 1), 50, options={"batch_size": 9, "optimizer": fastmlp.Adam(0.05)}),
-    GROUPS: Case((4, 12, 3), 2300, "cross_entropy", options={"batch_size": 1100, "epochs": 3, "optimizer": fastmlp.Adam(0.01)}),
-    BLOCKS: Case((5, 17, 3), 40, options={"batch_size": 16, "lr": 0.1}),
-}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -48,8 +41,7 @@ def test_each_path(path: int, dtype: str, tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Router, "training", watched)
     monkeypatch.setattr(tuning, "CALL_TURN", 0)  # so that a fit of milliseconds looks at the clock
-    case = PATHS[path]
-    case = Case(case.sizes, case.rows, case.loss, {"dtype": dtype}, case.options)
+    case = replace(PATHS[path], net={"dtype": dtype})
     want = case.run()
     assert path in taken
     for every in EVERY:
@@ -59,26 +51,9 @@ def test_each_path(path: int, dtype: str, tmp_path: Path, monkeypatch: pytest.Mo
 
 # ---- everything with everything ---------------------------------------------------------------------------------------
 
-SCHEDULES: list[Any] = [
-    schedules.Constant(0.05),
-    schedules.Cosine(0.05, warmup=1.5),
-    schedules.Exponential(0.05, 0.7),
-    schedules.InverseScaling(0.05),
-    schedules.OneCycle(0.05),
-    schedules.Step(0.05, 2, 0.5),
-    schedules.ReduceOnPlateau(0.05, patience=1, cooldown=1, min_delta=0.01),
-    schedules.ReduceOnPlateau(0.05, patience=1, monitor="loss", min_lr=1e-3),
-    Table(),
-]
 SQUARE = CustomLoss("square", lambda p, t: (p - t) ** 2, lambda p, t: 2 * (p - t))
 ROWS = {targets: RowLoss("squares", squares, targets) for targets in (1, 2, 3)}
 SOFT = CustomActivation("soft", lambda z: z / (1 + abs(z)), lambda z: 1 / (1 + abs(z)) ** 2)
-STOPPINGS: list[dict[str, Any]] = [
-    {"patience": 1},
-    {"patience": 2, "restore_best_weights": False},
-    {"patience": 3, "baseline": 0.5, "monitor": "loss"},
-    {"patience": 1, "start_from_epoch": 2, "min_delta": 0.01},
-]
 
 
 @some.composite
@@ -148,18 +123,7 @@ mixed = given(case=cases(), every=some.sampled_from(EVERY), at=stop_numbers, pie
 
 def any_fit(case: Case, every: Any, at: tuple[int, ...], pieces: bool, folder: Path) -> None:
     (folder / "fit").unlink(missing_ok=True)
-    if not pieces:
-        stops(case, folder / "fit", every, at)
-        return
-    X, y = case.data()
-    other = "float64" if X.dtype == "float32" else "float32"
-
-    class ByPieces(Case):
-        def data(self, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-            return X.astype(other), y
-
-    with small_pieces():
-        stops(ByPieces(**vars(case)), folder / "fit", every, at)
+    stops(replace(case, pieces=pieces), folder / "fit", every, at)
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +147,29 @@ def test_any_fit(folder: Path, case: Case, every: Any, at: tuple[int, ...], piec
 @pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")
 def test_any_fit_at_length(folder: Path, case: Case, every: Any, at: tuple[int, ...], pieces: bool) -> None:
     any_fit(case, every, at, pieces, folder)
+
+
+@pytest.mark.parametrize("number", range(len(everything())))
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")
+def test_each_kind_of_fit(number: int, tmp_path: Path) -> None:
+    case = everything()[number]
+    want = case.run()
+    if case.options.get("lr") is DIVERGING:
+        assert want["error"] == (2 if case.options["nonfinite"] == "raise" else None)
+        assert want["steps"] == 8
+    for every in ("epoch", 2):
+        for at in ((0, 0), (3, 1), (5,)):
+            stops(case, tmp_path / "fit", every, at, want)
+
+
+def test_a_trained_model_of_another_optimiser_writes_as_often(tmp_path: Path) -> None:
+    """Its count of steps begins anew with the fit."""
+    for pieces in (False, True):
+        numbers = []
+        for before in (0, 3):
+            case = Case(options={"epochs": 2, "lr": 0.1}, before=before, pieces=pieces)
+            for writes in range(20):
+                if not stops(case, tmp_path / f"{pieces}{before}{writes}", 3, (writes,)):
+                    break
+            numbers.append(writes)
+        assert numbers == [4, 4]  # at the start, behind 3 and 6 of 8 steps, and at the end

@@ -81,10 +81,9 @@ def _name_also(place: Path, keep: Path) -> None:
                 new.flush()
                 os.fsync(new.fileno())
         os.replace(between, keep)
-    except BaseException:
+    finally:  # it is still there if `keep` was the same file already, for then there was nothing to rename
         with suppress(OSError):
             between.unlink(missing_ok=True)
-        raise
 
 
 def _sync(folder: Path) -> None:
