@@ -241,10 +241,10 @@ class Epochs:
                 watched.append(state["watched"])
         if unknown := set(watched) - {None, *self._columns}:
             raise ValueError(f"resume must watch one of {', '.join(self._columns)}; got {min(unknown)[:50]!r}")
+        if (kept is None) != (self._nonfinite == "ignore" or not found["feed"]["cursor"]):
+            raise ValueError("resume must have the state at its epoch's start if, and only if, nonfinite asks for that")
         draw()
         place()
-        if (kept is None) != (self._nonfinite == "ignore" or not feed.within):
-            raise ValueError("resume must have the state at its epoch's start if, and only if, nonfinite asks for that")
         self._course = course
         self._done, self._stopped, self._doubted = done, found["stopped"], found["doubted"]
         self._columns = {name: columns[name].tolist() for name in self._columns}

@@ -42,7 +42,7 @@ class Feed(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it stands, for `load_state_dict` of another one over the same rows."""
+        """Where it stands, for `load_state_dict` of another one over the same rows; a ``cursor`` of 0 is an epoch's start."""
         ...
 
     def load_state_dict(self, state: Any) -> Callable[[], None]:
@@ -300,7 +300,7 @@ class ByBatches:
     def state_dict(self) -> dict[str, Any]:
         if self._left is None and has_state(self._batches):
             self._left = self._opened()  # a source that an epoch has not exhausted may say where that has ended
-        sums = {"count": self._count, "taken": self._taken, "rows": self._rows, "total": self._total}
+        sums = {"cursor": self._count, "taken": self._taken, "rows": self._rows, "total": self._total}
         last = _checksum(self._last) if isinstance(self._last, Job) else self._last
         own = [self._source.state_dict()] if has_state(self._source) else None
         return {**sums, "dropout": self._dropout, "last": last, "source": own}
@@ -310,7 +310,7 @@ class ByBatches:
         count, taken, rows, total, dropout, last, own = parts(
             "its place",
             state,
-            count=int,
+            cursor=int,
             taken=int,
             rows=int,
             total=float,
