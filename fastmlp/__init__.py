@@ -10,6 +10,7 @@ from fastmlp.engine.threads import get_num_threads, set_num_threads
 from fastmlp.history import History
 from fastmlp.interchange.c import to_c
 from fastmlp.interchange.numpy import to_numpy
+from fastmlp.interchange.onnx.read import from_onnx
 from fastmlp.interchange.onnx.write import to_onnx
 from fastmlp.kernels.machine.cache import CacheWarning
 from fastmlp.lbfgs import LBFGS
@@ -49,6 +50,7 @@ __all__ = [
     "RMSprop",
     "RowLoss",
     "activations",
+    "from_onnx",
     "get_num_threads",
     "kernels",
     "losses",
