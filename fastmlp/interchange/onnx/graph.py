@@ -149,7 +149,5 @@ def file(graph: Message, version: str) -> bytes:
     model.message(7, graph)
     model.message(8, opset)
     if model.size > MOST_BYTES:
-        raise ValueError(
-            f"model must make a file below 2 GiB, as all that are one Protocol Buffers message, got {model.size} bytes"
-        )
+        raise ValueError(f"model must make a file of at most {MOST_BYTES} bytes, Protocol Buffers' limit, got {model.size}")
     return b"".join(model.parts)

@@ -146,6 +146,6 @@ def activation(got: Array) -> str | None:
 def nearest(got: Array) -> str:
     """What a message says of a function that is no activation of fastmlp's."""
     small = np.abs(PROBES) <= 10
-    off = quietly(lambda: {name: np.abs(got - want)[small].max() for name, want in KNOWN.items()})
-    name = min(off, key=lambda one: off[one] if np.isfinite(off[one]) else np.inf)
-    return f"the nearest is {name}, which differs by up to {off[name]:.2g} for inputs from -10 to 10"
+    off = quietly(lambda: {name: np.abs(got - want)[small] for name, want in KNOWN.items()})
+    name = min(off, key=lambda one: off[one].mean() if np.isfinite(off[one]).all() else np.inf)
+    return f"the nearest is {name}, which differs by up to {off[name].max():.2g} for inputs from -10 to 10"

@@ -15,8 +15,10 @@ Kind: TypeAlias = dict[
     int, tuple[str, tuple[int, ...], int]
 ]  # by number: a field's name, its wire types, how many there may be
 
-# Each counted thing costs some hundred bytes, in a file as few as two: so few that all of them are a MB or two.
-MOST = 10_000  # nodes, initialisers, inputs or outputs of a graph
+# Each counted thing costs some 400 bytes of memory, and of a file as few as two: 5000 are two MB. fastmlp's longest activation,
+# gelu in float64, makes 60 nodes of a layer.
+MOST = 5000  # nodes, initialisers, inputs or outputs of a graph
+UNKNOWN = 20_000  # fields of a message that are passed over: a matter of time
 FEW = 64  # inputs, outputs or attributes of a node; integers of an attribute; opsets
 DIMENSIONS = 8  # of a tensor
 
@@ -81,8 +83,12 @@ STORED = {
 def decoded(data: memoryview, span: Span, kind: Kind, what: str) -> Parts:
     """A message's fields by name; unknown ones are passed over."""
     found: Parts = {name: [] for name, _, _ in kind.values()}
+    unknown = 0
     for number, wire, first, last in fields(data, span):
         if number not in kind:
+            unknown += 1
+            if unknown > UNKNOWN:
+                raise ValueError(f"{what}: it has more than {UNKNOWN} fields that are not needed")
             continue
         name, wires, most = kind[number]
         if wire not in wires:

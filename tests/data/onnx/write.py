@@ -31,7 +31,9 @@ def torch():
     }  # fmt: skip
     nets = {name: nn.Sequential(nn.Linear(3, 4), f, nn.Dropout(0.5), nn.Linear(4, 2)) for name, f in kinds.items()}
     nets["softmax"] = nn.Sequential(nn.Flatten(), nn.Linear(3, 4, bias=False), nn.Tanh(), nn.Linear(4, 3), nn.Softmax(1))
-    nets["double"] = nn.Sequential(nn.Linear(3, 4), nn.GELU(), nn.Linear(4, 4), nn.SiLU(), nn.Linear(4, 1), nn.Sigmoid()).double()
+    nets["double"] = nn.Sequential(
+        nn.Linear(3, 4), nn.GELU(), nn.Linear(4, 4), nn.SiLU(), nn.Linear(4, 1), nn.Sigmoid()
+    ).double()
     nets["gelu_by_tanh"] = nn.Sequential(nn.Linear(3, 4), nn.GELU("tanh"), nn.Linear(4, 1))
     for name, net in nets.items():
         net.eval()
@@ -56,7 +58,11 @@ def keras():
     keras.utils.set_random_seed(0)
     for name in ("relu", "elu", "gelu", "silu", "softplus", "tanh", "selu", "mish", "leaky"):
         hidden = keras.layers.LeakyReLU(0.01) if name == "leaky" else name
-        layers = [keras.layers.Dense(4, activation=hidden), keras.layers.Dropout(0.5), keras.layers.Dense(3, activation="softmax")]
+        layers = [
+            keras.layers.Dense(4, activation=hidden),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(3, activation="softmax"),
+        ]
         net = keras.Sequential([keras.Input((3,)), *layers])
         want = net.predict(X, verbose=0)
         with tempfile.TemporaryDirectory() as folder:
