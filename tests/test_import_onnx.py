@@ -1,5 +1,7 @@
 """Networks from ONNX files: those that others write, what is read and what is refused."""
 
+# ruff: noqa: E501 (rows of tables)
+
 from __future__ import annotations
 
 import os

@@ -3,6 +3,8 @@
 An hour or more of it: ``FASTMLP_THOROUGH=3600 python -m pytest -m slow tests/test_onnx_damaged.py``.
 """
 
+# ruff: noqa: E501 (rows of tables)
+
 from __future__ import annotations
 
 import os

@@ -60,7 +60,8 @@ class Chain:
                 if name:
                     taken = name in self.initialisers or name in self.inputs
                     self._new({name: 0} if taken else self.made, name, index, "value")
-        self.values: dict[bytes, Row | np.ndarray] = {}
+        self.values: dict[bytes, Row | np.ndarray] = {}  # of the present section, and constants
+        self.past: set[bytes] = set()  # the values of sections before
         self.layers: list[Layer] = []
         self.section = Section()
         self.before: list[Column] = []
@@ -85,10 +86,8 @@ class Chain:
             node = schema.node(self.data, self.nodes[index], index)
             self.values[node.outputs[0]] = self._result(node)
         row = self.values.get(name)
-        if not isinstance(row, Row):
+        if not isinstance(row, Row):  # all that it needs comes before it: it is in the last section
             raise ValueError(f"output {schema.text(name)} must be computed from the input")
-        if row.section is not self.section:
-            raise ValueError(f"output {schema.text(name)} is followed by a layer that it needs: the graph branches")
         self._finish(row)
         if not self.layers:
             raise ValueError(f"output {schema.text(name)} must come from a layer, Gemm or MatMul, and there is none before it")
@@ -259,9 +258,15 @@ class Chain:
         if W.dtype.name not in RANKS:
             raise ValueError(f"{node.name}: its constant must hold floating-point numbers, got {W.dtype}")
         self._finish(row)
+        self._leave()
         self.layers.append(Layer(node.name, W, None, RANKS[W.dtype.name]))
         self.section, self.width = Section(), W.shape[1]
         return self.layers[-1]
+
+    def _leave(self) -> None:
+        """Forget the values of this section."""
+        self.past |= {name for name, value in self.values.items() if isinstance(value, Row)}
+        self.values = {name: value for name, value in self.values.items() if not isinstance(value, Row)}
 
     def _finish(self, row: Row) -> None:
         """Find the last layer's activation, or what is done to the inputs before the first one."""
@@ -300,6 +305,7 @@ class Chain:
         if layer.activation != "identity":
             raise ValueError(f"{node.name}: it must follow a layer without an activation, got {layer.activation}")
         layer.activation = "softmax"
+        self._leave()
         self.section = Section()
         return Row(self.section, 0, last=True)
 
