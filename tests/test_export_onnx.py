@@ -1,6 +1,6 @@
 """Networks as ONNX files: what ONNX Runtime computes from them, and that they come back."""
 
-# ruff: noqa: E501 (rows of tables)
+
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 python write.py torch|keras|sklearn (for torch and keras with onnxscript installed, and KERAS_BACKEND=torch)
 """
 
-# ruff: noqa: E501 (rows of tables)
+
 
 import sys
 import tempfile
