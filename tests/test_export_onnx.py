@@ -1,7 +1,5 @@
 """Networks as ONNX files: what ONNX Runtime computes from them, and that they come back."""
 
-
-
 from __future__ import annotations
 
 import warnings

@@ -126,13 +126,10 @@ class Chain:
 
     def _value(self, node: Node, name: bytes) -> Row | np.ndarray:
         """An input of a node: a row, or a constant's numbers where they lie in the file."""
+        if name in self.past:
+            raise ValueError(f"{node.name}: {schema.text(name)} is from before the last layer: graphs that branch are not read")
         if name in self.values:
-            found = self.values[name]
-            if isinstance(found, Row) and found.section is not self.section:
-                raise ValueError(
-                    f"{node.name}: {schema.text(name)} is from before the last layer: graphs that branch are not read"
-                )
-            return found
+            return self.values[name]
         if name in self.initialisers:
             return schema.tensor(self.data, self.initialisers[name], f"initialiser {schema.text(name)}")
         if name in self.inputs:

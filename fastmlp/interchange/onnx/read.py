@@ -16,6 +16,7 @@ from fastmlp.interchange.onnx.match import quietly
 from fastmlp.interchange.onnx.section import Column
 from fastmlp.losses import LOSSES, CustomLoss, RowLoss
 from fastmlp.model import Model
+from fastmlp.network import Network
 from fastmlp.types import LossName
 
 ROOM = 2**20  # bytes that a model may have beyond twice its file's
@@ -103,7 +104,7 @@ def _built(layers: list[Layer], columns: list[Column], size: int, loss: Any) -> 
     activations: Any = [layer.activation for layer in layers]
     loss = BY_OUTPUT.get(activations[-1], "mse") if loss is None else loss
     model = Model.__new__(Model)
-    model._build(sizes, activations, loss, dtype, 0.0)
+    model._start(Network.of(sizes, activations, loss, dtype, 0.0))
     for i, (layer, W, b) in enumerate(zip(layers, model.weights, model.biases, strict=True)):
         quietly(partial(_fill, layer, W, b, [] if i else columns))
         for array in (W, b):

@@ -1,7 +1,6 @@
 """A trained network as an ONNX file."""
 
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,12 +8,14 @@ import numpy as np
 
 from fastmlp import checks
 from fastmlp.checks import REAL
+from fastmlp.files.durable import writing
 from fastmlp.interchange import given
 from fastmlp.interchange.onnx.forms import FORMS
 from fastmlp.interchange.onnx.graph import TYPES, Graph, file, value
 from fastmlp.interchange.onnx.pipeline import Step, folded, whole
 from fastmlp.model import Model
 from fastmlp.types import Exported
+from fastmlp.version import __version__
 
 ROWS = "rows"  # the symbolic dimension
 
@@ -36,7 +37,7 @@ def to_onnx(
         before the estimator, and a ``TransformedTargetRegressor`` one of these around a regressor. For other transformers
         there is skl2onnx, which takes fastmlp's estimators too: `fastmlp.onnx`.
     path : str, os.PathLike or None
-        A file to write as well; one that is there is replaced.
+        A file to write as well; one that is there is replaced when all is written, and else stays as it is.
     input_name : str
         The name of the input, of shape (rows, inputs).
     output_names : sequence of str or None
@@ -107,9 +108,10 @@ def to_onnx(
     graph.rename(a, names[-1])
     outputs.append(value(names[-1], dtype, [ROWS, width]))
     message = graph.message([value(names[0], dtype, [ROWS, net.sizes[0]])], outputs, given.title(net))
-    data = file(message, sys.modules["fastmlp"].__version__)
+    data = file(message, __version__)
     if to is not None:
-        to.write_bytes(data)
+        with writing(to) as opened:
+            opened.write(data)
     return data
 
 

@@ -3,8 +3,6 @@
 python write.py torch|keras|sklearn (for torch and keras with onnxscript installed, and KERAS_BACKEND=torch)
 """
 
-
-
 import sys
 import tempfile
 import warnings
