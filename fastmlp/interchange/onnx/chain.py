@@ -42,7 +42,7 @@ class Chain:
 
     def __init__(self, data: memoryview, graph: Parts) -> None:
         self.data = data
-        self.nodes: list[Span] = [part[1:] for part in graph["node"]]
+        self.nodes = graph["node"]
         self.outputs: list[Span] = [part[1:] for part in graph["output"]]
         self.initialisers: dict[bytes, Span] = {}
         for _, first, last in graph["initializer"]:
@@ -55,8 +55,8 @@ class Chain:
             if name not in self.initialisers:  # before IR version 4 they are inputs too
                 self._new(self.inputs, name, (first, last), "input")
         self.made: dict[bytes, int] = {}  # by a value's name, the node that it comes from
-        for index, span in enumerate(self.nodes):
-            for name in schema.node(data, span, index).outputs:
+        for index, part in enumerate(self.nodes):
+            for name in schema.node(data, part[1:], index).outputs:
                 if name:
                     taken = name in self.initialisers or name in self.inputs
                     self._new({name: 0} if taken else self.made, name, index, "value")
@@ -83,7 +83,7 @@ class Chain:
         if name not in self.made:
             raise ValueError(f"output must be a value that the graph computes, got {schema.text(name)}")
         for index in sorted(self._needed(name)):
-            node = schema.node(self.data, self.nodes[index], index)
+            node = schema.node(self.data, self.nodes[index][1:], index)
             self.values[node.outputs[0]] = self._result(node)
         row = self.values.get(name)
         if not isinstance(row, Row):  # all that it needs comes before it: it is in the last section
@@ -119,7 +119,7 @@ class Chain:
             index = self.made.get(ahead.pop())
             if index is not None and index not in found:
                 found.add(index)
-                ahead += filter(None, schema.node(self.data, self.nodes[index], index).inputs)
+                ahead += filter(None, schema.node(self.data, self.nodes[index][1:], index).inputs)
         return found
 
     # ---- values -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ Slot: TypeAlias = int  # 0 is what the section begins with, i the result of its 
 Column: TypeAlias = tuple[str, np.ndarray]  # Add, Sub, Mul or Div, and float64 numbers: one, or one a column
 
 AFFINE = ("Add", "Sub", "Mul", "Div")
-MOST = 256  # operators of a section; fastmlp's longest activation has 55
+MOST = 128  # operators of a section; fastmlp's longest activation has 60
 BEGINNINGS = 8  # that are tried: a matter of time
 
 
