@@ -80,8 +80,9 @@ def _model(one: Any) -> Model:
 def _numbers(one: Any) -> int:
     """Bytes of the parameters, of the optimiser's vectors, and of a generator that is a parameter."""
     saved = _model(one)._engine.save()
-    generator = isinstance(getattr(one, "random_state", None), np.random.RandomState)
-    return int(saved["params"].nbytes + saved["moments"].nbytes + generator * 624 * 4)
+    generator = getattr(one, "random_state", None)
+    own = len(pickle.dumps(generator)) if isinstance(generator, np.random.RandomState) else 0
+    return int(saved["params"].nbytes + saved["moments"].nbytes + own)
 
 
 def _use(one: Any) -> None:
@@ -105,8 +106,8 @@ def test_a_pickle_is_its_numbers_and_little_more(kind: str, all_share: None) -> 
     one = MODELS[kind]()
     _use(one)
     size = _numbers(one)
-    for protocol in (2, 4, 5):
-        assert size <= len(pickle.dumps(one, protocol)) + 0 and len(pickle.dumps(one, 5)) <= size + MORE
+    for protocol in (4, 5):
+        assert size < len(pickle.dumps(one, protocol)) <= size + MORE
     file = io.BytesIO()
     joblib.dump(one, file)
     assert len(file.getvalue()) <= size + 2 * MORE  # which begins each array at a multiple of 16, with a name of its own
@@ -178,7 +179,7 @@ def _plain(value: Any) -> bool:
     if type(value).__module__ == "sklearn.preprocessing._label":
         return _plain(value.__getstate__())
     known = (str, int, float, bool, type(None), np.ndarray, np.float64, np.random.RandomState)
-    return type(value) in known and getattr(value, "dtype", None) != object
+    return type(value) in known and getattr(value, "dtype", None) != np.dtype(object)
 
 
 @pytest.mark.parametrize("kind", MODELS)
