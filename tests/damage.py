@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 HUGE = [2**31, 2**40, 2**53, 2**62, 2**63, 2**64, 10**30, int("9" * 400)]
@@ -45,7 +46,7 @@ def edited(rng: random.Random, value: Any) -> Any:
     """JSON with one of its values changed, left out, doubled, or under another name."""
     path = rng.choice(_paths(value)[1:] or [()])
     if not path:
-        return rng.choice(VALUES)
+        return deepcopy(rng.choice(VALUES))
     home = value
     for name in path[:-1]:
         home = home[name]
@@ -53,9 +54,9 @@ def edited(rng: random.Random, value: Any) -> Any:
     if how == 0:
         del home[last]
     elif how == 1 and isinstance(home, dict):
-        home[rng.choice(["x", "dtype", "kind", "shape", "lr", "__metadata__", "1.weight", "\ud800"])] = home[last]
+        home[rng.choice(["x", "dtype", "kind", "shape", "lr", "__metadata__", "1.weight", "\ud800"])] = deepcopy(home[last])
     elif how == 2 and isinstance(home, list):
-        home.insert(last, home[last])
+        home.insert(last, deepcopy(home[last]))
     elif how == 3 and isinstance(home[last], int):
         home[last] += rng.choice([-8, -1, 1, 8, 2**32, 2**63, 2**64])
     elif how == 4 and isinstance(home[last], list):
@@ -64,9 +65,9 @@ def edited(rng: random.Random, value: Any) -> Any:
         other = value
         for name in rng.choice(_paths(value)):
             other = other[name]
-        home[last] = json.loads(json.dumps(other))
+        home[last] = deepcopy(other)
     else:
-        home[last] = rng.choice(VALUES)
+        home[last] = deepcopy(rng.choice(VALUES))
     return value
 
 

@@ -38,13 +38,12 @@ def writing(path: str | os.PathLike[str], keep: str | os.PathLike[str] | None = 
         return
     part = place.with_name(f"{_beginning(place)}{secrets.token_hex(4)}.part")
     try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        with open(descriptor, "wb") as file:
+        with open(part, "xb") as file:
             if mode is not None and hasattr(os, "fchmod"):
-                os.fchmod(descriptor, stat.S_IMODE(mode))
+                os.fchmod(file.fileno(), stat.S_IMODE(mode))
             yield file
             file.flush()
-            os.fsync(descriptor)
+            os.fsync(file.fileno())
         if keep is not None and mode is not None:
             _name_also(place, Path(keep))
         os.replace(part, place)
@@ -53,7 +52,9 @@ def writing(path: str | os.PathLike[str], keep: str | os.PathLike[str] | None = 
             with suppress(OSError):
                 part.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename in (None, os.fspath(part)):
-            error.filename, error.filename2 = os.fspath(path), None  # what the user knows
+            error.filename = os.fspath(path)  # what the user knows
+            if error.filename2 is not None:
+                del error.filename2
         raise
     _sync(place.parent)
 
