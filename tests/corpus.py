@@ -24,6 +24,8 @@ X = np.random.default_rng(0).standard_normal((24, 3))
 LABELS = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0)
 SEVERAL = (X > 0).astype(int)
 NAMES = np.array(["low", "middle", "h\u00f6chst"])[LABELS]
+FRAME = pandas.DataFrame(X, columns=["a", "b", "\u00e9"])
+WEIGHTS = {"low": 1.0, "middle": 2.0, "h\u00f6chst": 0.5}
 Y = np.abs(X @ [1.0, 2.0, 3.0])
 
 SQUARE = CustomActivation("square", lambda z: z * z, lambda z: z + z)
@@ -60,7 +62,7 @@ def rows(of: Any) -> Any:
     """What it is trained on, and predicts of."""
     if isinstance(of, Model):
         return np.resize(X, (24, of.sizes[0]))
-    return pandas.DataFrame(X, columns=of.feature_names_in_) if hasattr(of, "feature_names_in_") else X
+    return FRAME if hasattr(of, "feature_names_in_") else X
 
 
 def train(of: Any, optimizer: Any = None) -> None:
@@ -83,15 +85,10 @@ def params(of: Any) -> np.ndarray:
     return of.params if isinstance(of, Model) else of.model_.params
 
 
-def _fit(kind: Any, y: Any, *settings: Any, **more: Any) -> Any:
+def _fit(kind: Any, y: Any, *settings: Any, X: Any = X, **more: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return kind(*settings, **{"random_state": 0, "max_iter": 3, "hidden_layer_sizes": (4, 3), **more}).fit(X, y)
-
-
-def _named(*settings: Any, **more: Any) -> Any:
-    made = _fit(MLPClassifier, NAMES, *settings, **more)
-    return made.fit(pandas.DataFrame(X, columns=["a", "b", "\u00e9"]), NAMES)
 
 
 PLATEAU = schedules.ReduceOnPlateau(0.05, factor=0.5, patience=1, min_delta=10.0)
@@ -105,7 +102,7 @@ MADE: dict[str, Callable[[], Any]] = {
     "adam-float32": lambda: _model((3, 4, 2), "tanh", dtype="float32", optimizer=fastmlp.Adam(0.01)),
     "average": lambda: _model((3, 4, 2), "tanh", optimizer=fastmlp.Adam(0.01, ema=0.9), dropout=0.5),
     "classifier": lambda: _fit(MLPClassifier, NAMES),
-    "names": lambda: _named(class_weight={"low": 1.0, "middle": 2.0, "h\u00f6chst": 0.5}, n_iter_no_change=np.inf),
+    "names": lambda: _fit(MLPClassifier, NAMES, X=FRAME, class_weight=WEIGHTS, n_iter_no_change=np.inf),
     "two": lambda: _fit(MLPClassifier, LABELS > 0, solver="sgd", learning_rate="adaptive", early_stopping=True),
     "multilabel": lambda: _fit(
         MLPClassifier, (X > 0).astype(int), solver=fastmlp.Lion(PLATEAU), class_weight=[{0: 1, 1: 2}] * 3

@@ -58,7 +58,7 @@ def test_what_they_hold() -> None:
     assert load["average-1"].dropout == (0.5,)
     assert load["names-1"].classes_.tolist() == ["h\u00f6chst", "low", "middle"]
     assert load["names-1"].feature_names_in_.tolist() == ["a", "b", "\u00e9"]
-    assert load["names-1"].class_weight == {"low": 1.0, "middle": 2.0, "h\u00f6chst": 0.5}
+    assert load["names-1"].class_weight == corpus.WEIGHTS
     assert load["multilabel-1"].solver.lr == corpus.PLATEAU
     assert load["multilabel-1"]._rates.epoch == 3
     assert load["custom-1"].network.loss is corpus.PINBALL
