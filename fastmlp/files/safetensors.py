@@ -81,11 +81,14 @@ def write(file: BinaryIO, tensors: Mapping[str, np.ndarray], metadata: Mapping[s
 
 
 def _copy(to: np.ndarray, given: np.ndarray) -> None:
-    """Copy by blocks if one of the two is a transposed matrix: 4096 x 4096 of float32 at 1.4 GB/s, as a whole at 0.5."""
+    """Copy by blocks if one of the two is a transposed matrix: 4096 x 4096 of float32 at 2.1 GB/s, as a whole at 0.5.
+
+    Blocks of 256 x 32 take 4000 x 4000 at 3.2 GB/s instead of 2.1, but rows that are a power of two apart at 1.3.
+    """
     if to.ndim != 2:
         to[...] = given
         return
-    rows, columns = (256, 32) if to.flags.c_contiguous else (32, 256)
+    rows, columns = (512, 16) if to.flags.c_contiguous else (16, 512)
     for i in range(0, to.shape[0], rows):
         for j in range(0, to.shape[1], columns):
             to[i : i + rows, j : j + columns] = given[i : i + rows, j : j + columns]
