@@ -16,7 +16,6 @@ from fastmlp.initialisation import INITS, initialise
 from fastmlp.losses import CustomLoss, RowLoss
 from fastmlp.network import Network
 from fastmlp.optimizers import KIND_NAMES, KINDS
-from fastmlp.schedules import _Plateau
 from fastmlp.training.fit import Trainable
 from fastmlp.training.steps import Gradients as Gradients  # pickles look for it here
 from fastmlp.types import Activations, ArrayLike, DType, InitName, LossName, Rng
@@ -186,7 +185,7 @@ class Model(Trainable):
         saved["kind"] = KINDS.get(saved["kind"], saved["kind"])
         if state.get("_followed") is not None:
             schedule, course = map(description.given_back, state["_followed"])
-            state["_followed"] = schedule, _Plateau(schedule, course) if isinstance(course, dict) else course
+            state["_followed"] = schedule, description.went_on(schedule, course)
         vars(self).update(state)
         self._start(self.network)
         self._engine.restore(saved)
@@ -389,7 +388,7 @@ class Model(Trainable):
         optimizer = checks.flag("optimizer", optimizer)
         saved = self._engine.save()
         memory, tensors = models.memory(saved) if optimizer else (None, {})
-        tensors |= models.layers(self._engine, saved["params"])
+        tensors |= models.layers(self.network, saved["params"])
         models.write(path, tensors, "model", network=description.network(self.network), optimizer=memory)
 
     def trim(self) -> None:

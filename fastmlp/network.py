@@ -69,6 +69,16 @@ class Network:
         """The number of parameters."""
         return sum((fan_in + 1) * fan_out for fan_in, fan_out in self.shapes)
 
+    def views(self, flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The weights and the biases in a vector of all parameters."""
+        weights, biases, at = [], [], 0
+        for fan_in, fan_out in self.shapes:
+            b = at + fan_in * fan_out
+            weights.append(flat[at:b].reshape(fan_in, fan_out))
+            at = b + fan_out
+            biases.append(flat[b:at].reshape(1, fan_out))
+        return weights, biases
+
     def codes(self) -> list[int]:
         """The kernels' numbers for the activations; a custom one is compiled at the first call."""
         return [code_of(activation, self.dtype) for activation in self.activations]

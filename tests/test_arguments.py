@@ -316,9 +316,22 @@ def optimizer(kind: Any) -> Function:
 
 
 PATH = [(value, "^path must be a string or a path, got ") for value in (3, b"net.h", ["net.h"])]
+FILE = Path(__file__).parent / "data/files/model-1.safetensors"
 EXPORT = {
     "model": [(value, "^model must be a fastmlp.Model or a fitted estimator, got ") for value in (None, "net.h", Model, W)],
     "path": PATH,
+}
+
+
+KEEPING = {
+    "checkpoint": PATH,
+    "every": [
+        *((value, "^every must be 'epoch', a number of steps .* got ") for value in (None, True, [1], 1j)),
+        *((value, "^every must be one of epoch; got ") for value in ("epochs", "")),
+        *((value, "^every must be a finite number above 0, got ") for value in (0.0, -1.0, np.nan, np.inf)),
+        *((value, "^every must be at least 1, got ") for value in (0, -1)),
+    ],
+    "resume": [*PATH, (FILE, "^.* cannot be read: kind must be one of checkpoint; got 'model'$")],
 }
 
 
@@ -356,6 +369,7 @@ TABLE = {
         {**XY, "epochs": 2, "batch_size": 4},
         **DATA,
         **COURSE,
+        **KEEPING,
         epochs=whole("epochs"),
         batch_size=whole("batch_size"),
         shuffle=flag("shuffle"),
@@ -377,6 +391,7 @@ TABLE = {
         {"batches": [(X, Y)], "epochs": 2},
         {"metrics": {"batches": [(X, Y)], "epochs": 2, "validation_data": (X, Y)}},
         **COURSE,
+        **KEEPING,
         batches=[
             *((value, "^batches must be an iterable or a function that returns one, got ") for value in (None, 3)),
             *(([value], r"^batches must hold \(X, y\) or \(X, y, sample_weight\), got ") for value in (X, (X,), "Xy", 3)),
@@ -403,7 +418,7 @@ TABLE = {
     "Model.save": Function(MODEL.save, {"path": os.devnull}, path=[*PATH, (None, PATH[0][1])], optimizer=flag("optimizer")),
     "load": Function(
         fastmlp.load,
-        {"path": Path(__file__).parent / "data/files/model-1.safetensors"},
+        {"path": FILE},
         path=[*PATH, (None, PATH[0][1]), (os.devnull, "cannot be read")],
         custom=[(value, "^custom must be a sequence of CustomActivation") for value in (3, "relu", ["relu"], None)],
     ),
@@ -523,6 +538,7 @@ TABLE = {
 }
 # Called by fits, with arguments of theirs.
 PROTOCOL = {"on_train_begin", "on_epoch_end", "on_train_end", "rates", "start", "observe", "code", "compare", "hyper"}
+PROTOCOL |= {"state_dict", "load_state_dict"}
 OTHERS = {
     "CompiledModel": "made by compiled",
     "Gradients": "what backward returns",

@@ -6,7 +6,6 @@ No name in a file leads to code: built-in things are looked up in fixed tables, 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import fields as fields_of
-from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from fastmlp.files.safetensors import parsed
 from fastmlp.losses import POISSON, CustomLoss, RowLoss, UsersLoss
 from fastmlp.network import Network
 from fastmlp.optimizer import OPTIMIZERS, Optimizer
-from fastmlp.schedules import KINDS, Course, ReduceOnPlateau, Schedule, _Plateau
+from fastmlp.schedules import KINDS, Course, Schedule, _Plateau
 from fastmlp.version import __version__
 
 VERSION = 1  # of the format; `FORMAT.md` has what each one holds
@@ -133,37 +132,31 @@ def schedule(of: Schedule) -> dict[str, Any]:
 
 def course(of: Course | None) -> dict[str, Any] | None:
     """What a built-in schedule remembers of a training."""
-    return {name: plain(value) for name, value in of.saved().items()} if isinstance(of, _Plateau) else None
+    return None if of is None else {name: plain(value) for name, value in of.state_dict().items()}
 
 
 def read_course(what: str, value: Any, of: Schedule) -> Course | None:
     """The course of a schedule, as `course` described it."""
-    if not isinstance(of, ReduceOnPlateau):
-        if value is not None:
-            raise ValueError(f"{what} must not be there: {type(of).__name__} follows none")
-        return None
-    number = (int, float)
-    scale, wait, cooldown, best, watched, mode = parts(
-        what,
-        value,
-        scale=number,
-        wait=int,
-        cooldown=int,
-        best=(*number, NoneType),
-        watched=(str, NoneType),
-        mode=(str, NoneType),
-    )
-    if not (0 <= scale <= 1 and 0 <= wait < MOST and 0 <= cooldown < MOST):
-        raise ValueError(f"{what} must have a scale in [0, 1] and counts of epochs, got {scale}, {wait}, {cooldown}")
-    if (watched is None) != (mode is None) or (best is not None and mode is None) or mode not in ("min", "max", None):
-        raise ValueError(f"{what} must have what it watched together with a mode of 'min' or 'max', got {watched!r}, {mode!r}")
-    return _Plateau(of, {"scale": scale, "wait": wait, "cooldown": cooldown, "best": best, "watched": watched, "mode": mode})
+    if (value is None) != (of.start() is None):
+        raise ValueError(f"{what} must be there if, and only if, a schedule follows one; got {value!r} for {type(of).__name__}")
+    try:
+        return went_on(of, value)
+    except TypeError as error:
+        raise ValueError(f"{what}: {error}") from None
+
+
+def went_on(schedule: Schedule, course: Any) -> Course | None:
+    """A schedule's course, from its `state_dict` or as it is."""
+    made = schedule.start() if isinstance(course, dict) else course
+    if made is not None and isinstance(course, dict):
+        made.load_state_dict(course)
+    return made
 
 
 def held(of: Any) -> Any:
     """An optimiser or a schedule for a pickle: as its settings, if they are all, and else itself; likewise a course."""
     if isinstance(of, _Plateau):
-        return of.saved()
+        return of.state_dict()
     if not known(of):
         return of
     return {"optimizer": optimizer(of)} if isinstance(of, Optimizer) else {"schedule": schedule(of)}

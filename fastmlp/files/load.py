@@ -83,7 +83,7 @@ def _model(reader: Reader, found: dict[str, Any], custom: Sequence[Custom]) -> M
         raise ValueError(f"it has a tensor {unknown[0]!r} that its description does not explain")
     model = Model.__new__(Model)
     model._start(described)
-    models.read_layers(reader, model._engine, model.params)
+    models.read_layers(reader, described, model.params)
     if memory is not None:
         model._engine.restore(memory | {"params": model.params})
     return model

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.engine.engine import Engine
 from fastmlp.files import description, durable, safetensors
 from fastmlp.files.safetensors import Reader
 from fastmlp.network import Network
@@ -29,9 +28,9 @@ def file(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
-def layers(engine: Engine, params: np.ndarray, prefix: str = "") -> dict[str, np.ndarray]:
+def layers(network: Network, params: np.ndarray, prefix: str = "") -> dict[str, np.ndarray]:
     """A vector of parameters by PyTorch's names for an ``nn.Sequential`` of Linear, activation, Linear, ...; views."""
-    weights, biases = engine.views(params)
+    weights, biases = network.views(params)
     return {f"{prefix}{2 * i}.weight": w.T for i, w in enumerate(weights)} | {
         f"{prefix}{2 * i}.bias": b[0] for i, b in enumerate(biases)
     }
@@ -50,13 +49,28 @@ def memory(saved: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]
 def read_memory(reader: Reader, value: Any, network: Network) -> dict[str, Any]:
     """What `Engine.restore` takes besides the parameters."""
     kind, steps, averaged, vectors = description.parts("optimizer", value, kind=str, steps=int, averaged=bool, vectors=int)
-    if kind not in KINDS or not 0 <= steps < description.MOST:
-        raise ValueError(f"optimizer must have a kind of {', '.join(KINDS)} and a number of steps; got {kind!r}, {steps}")
     most = 1 + max(max(one.rule.moments, *(one.rule.with_momentum or (0,))[-1:]) for one in KINDS.values())
     if not averaged <= vectors <= most:
         raise ValueError(f"optimizer must have at most {most} vectors, got {vectors}")
     shape = vectors, network.parameters
     moments = reader.array(MOMENTS, network.dtype, shape) if vectors else np.zeros(shape, network.dtype)
+    return _memory(kind, steps, averaged, moments)
+
+
+def kept(value: Any, network: Network) -> dict[str, Any]:
+    """What `Engine.restore` takes, from what `Engine.save` gave, with the kind's name."""
+    kind, steps, averaged, params, moments = description.parts(
+        "kept", value, kind=str, steps=int, averaged=bool, params=np.ndarray, moments=np.ndarray
+    )
+    for array, shape in ((params, (network.parameters,)), (moments, (len(moments), network.parameters))):
+        if array.dtype != network.dtype or array.shape != shape:
+            raise ValueError(f"kept must hold arrays of {network.dtype} {shape}, got {array.dtype} {array.shape}")
+    return _memory(kind, steps, averaged, moments) | {"params": params}
+
+
+def _memory(kind: str, steps: int, averaged: bool, moments: np.ndarray) -> dict[str, Any]:
+    if kind not in KINDS or not 0 <= steps < description.MOST:
+        raise ValueError(f"optimizer must have a kind of {', '.join(KINDS)} and a number of steps; got {kind!r}, {steps}")
     return {"kind": KINDS[kind], "steps": steps, "averaged": averaged, "moments": moments}
 
 
@@ -70,7 +84,7 @@ def expected(reader: Reader, network: Network, prefix: str = "") -> set[str]:
     return names
 
 
-def read_layers(reader: Reader, engine: Engine, params: np.ndarray, prefix: str = "") -> None:
+def read_layers(reader: Reader, network: Network, params: np.ndarray, prefix: str = "") -> None:
     """Fill a vector of parameters."""
-    for name, view in layers(engine, params, prefix).items():
+    for name, view in layers(network, params, prefix).items():
         reader.read(name, view)

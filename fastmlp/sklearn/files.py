@@ -51,7 +51,7 @@ def save(estimator: Any, path: str | os.PathLike[str], optimizer: bool) -> None:
     if optimizer:
         memory, solver, rates = _memory(estimator, model, tensors)
     parts = _labels(estimator, tensors) | {"fitted": _fitted(estimator, tensors)}
-    tensors |= models.layers(model._engine, model._engine.save()["params"])
+    tensors |= models.layers(model.network, model._engine.save()["params"])
     network = description.network(model.network)
     size = sum(array.nbytes for array in tensors.values())
     for one in ("classes", "features"):
@@ -149,7 +149,7 @@ def load(reader: Reader, found: dict[str, Any], custom: Sequence[Custom]) -> Any
     _read_solver(estimator, values["solver"], values["rates"])
     model = Model.__new__(Model)
     model._start(network)
-    models.read_layers(reader, model._engine, model.params)
+    models.read_layers(reader, model.network, model.params)
     if memory is not None:
         model._engine.restore(memory | {"params": model.params})
     estimator._link(model)

@@ -15,8 +15,10 @@ from fastmlp.model import Model
 from fastmlp.optimizer import Optimizer
 from fastmlp.schedules import Schedule
 from fastmlp.sklearn import files
+from fastmlp.sklearn.checkpoint import Keeping
 from fastmlp.sklearn.perceptron import Perceptron
 from fastmlp.sklearn.solvers import SOLVERS
+from fastmlp.training.checkpoint import Every
 
 Kind = TypeVar("Kind", bound=type)
 
@@ -151,6 +153,9 @@ class Estimator(Perceptron):
         *,
         X_val: ArrayLike | None = None,
         y_val: ArrayLike | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        every: Every = "epoch",
+        resume: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Fit to data X and targets y.
 
@@ -163,6 +168,10 @@ class Estimator(Perceptron):
         X_val, y_val : array-likes, default=None
             Validation data: scored after each epoch, and for `early_stopping` taken in place of a part of X and y. For a
             regressor at least two rows, since their score is R2.
+        checkpoint, every, resume : default=None, "epoch", None
+            As for `Model.fit`: a file to write the training to, when, and one to go on from, to the same bits. For all solvers
+            but ``lbfgs``. The data and the parameters must be those of the fit to go on with, but for `verbose`, `n_threads`,
+            `callbacks`, `random_state`, and `max_iter` where there is no schedule.
 
         Returns
         -------
@@ -174,13 +183,16 @@ class Estimator(Perceptron):
         ValueError, TypeError
             If parameters or data are out of range or do not fit together, or if the parameters found are not finite. After
             any error the estimator is as it was before the call.
+        OSError
+            If a checkpoint cannot be written or read.
 
         Notes
         -----
         Ctrl-C ends all solvers but ``lbfgs`` with a warning, and keeps what was reached.
         """
         with self._all_or_nothing():
-            self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
+            keeping = Keeping(self, checkpoint, every, resume)
+            self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val, keeping=keeping)
         return self
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:

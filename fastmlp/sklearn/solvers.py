@@ -10,7 +10,7 @@ from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, BaseOpt
 from fastmlp.files import description
 from fastmlp.monitor import monitored
 from fastmlp.optimizer import OPTIMIZERS, Optimizer
-from fastmlp.schedules import Course, ReduceOnPlateau, Schedule, _Plateau
+from fastmlp.schedules import Course, ReduceOnPlateau, Schedule
 from fastmlp.training.epochs import rates
 
 # Those that `solver` names beside scikit-learn's: "adamw", "rmsprop" and so on.
@@ -105,7 +105,7 @@ class Rates:
             return value
         schedule, course = description.given_back(value["schedule"]), value["course"]
         made = cls(schedule, None, value["names"])
-        made.epoch, made.course = value["epoch"], _Plateau(schedule, course) if isinstance(course, dict) else course
+        made.epoch, made.course = value["epoch"], description.went_on(schedule, course)
         return made
 
     def held(self) -> dict[str, Any]:
@@ -130,6 +130,17 @@ class Rates:
         """A rate for each step of the next epoch; the fit ends with `max_iter`, and what comes later is its last epoch."""
         epochs = max(max_iter, self.epoch + 1)
         return rates(self.schedule, self.course, self.epoch * steps, steps, steps, epochs)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands, for a checkpoint."""
+        course = None if self.course is None else self.course.state_dict()
+        return {"names": sorted(self.names), "epoch": self.epoch, "course": course}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where `state_dict` was called."""
+        self.names, self.epoch = set(state["names"]), state["epoch"]
+        if self.course is not None:
+            self.course.load_state_dict(state["course"])
 
     def observe(self, logs: dict[str, Any]) -> None:
         """Go on to the next epoch, after these logs."""
