@@ -24,7 +24,7 @@ FLOORS = [
     ["kernels.layer"],
     ["kernels.net"],
     ["kernels"],
-    ["checks", "initialisation", "history"],
+    ["checks", "display", "initialisation", "history"],
     ["custom", "derivatives", "activations", "losses"],
     ["arguments"],
     ["metrics", "monitor", "schedules", "optimizer", "optimizers", "lbfgs", "network", "types"],

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastmlp import checks
+from fastmlp import checks, display
 from fastmlp.engine.state import Job
 from fastmlp.history import History
 from fastmlp.lbfgs import LBFGS
@@ -253,7 +253,7 @@ class Trainable(Differentiable):
             nonlocal printed
             while verbose and printed < done:
                 epoch, printed = printed, printed + verbose  # first: Ctrl-C may end the printing
-                print(f"Epoch {epoch}, Loss: {losses[epoch]:.4f}")
+                print(f"Epoch {epoch}, Loss: {display.number(losses[epoch])}")
 
         try:
             self._engine.train(job, losses, look)
