@@ -7,6 +7,7 @@ from fastmlp.activations import CustomActivation
 from fastmlp.callbacks import Callback, EarlyStopping
 from fastmlp.compiled import CompiledModel
 from fastmlp.engine.threads import get_num_threads, set_num_threads
+from fastmlp.files.load import load
 from fastmlp.history import History
 from fastmlp.interchange.c import to_c
 from fastmlp.interchange.numpy import to_numpy
@@ -16,13 +17,13 @@ from fastmlp.losses import CustomLoss, RowLoss
 from fastmlp.model import Gradients, LayerOutput, Model
 from fastmlp.optimizers import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RAdam, RMSprop
 from fastmlp.training.epochs import DivergenceError
+from fastmlp.version import __version__ as __version__
 from fastmlp.warmup import warmup
 
 if TYPE_CHECKING:
     from fastmlp.sklearn.estimators import MLPClassifier as MLPClassifier
     from fastmlp.sklearn.estimators import MLPRegressor as MLPRegressor
 
-__version__ = "0.1.0"
 __docformat__ = "numpy"
 __all__ = [
     "LBFGS",
@@ -50,6 +51,7 @@ __all__ = [
     "activations",
     "get_num_threads",
     "kernels",
+    "load",
     "losses",
     "metrics",
     "schedules",
