@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastmlp import checks
+from fastmlp import checks, display
 from fastmlp.callbacks import EarlyStopping, has_state, hooks, listed
 from fastmlp.files import models
 from fastmlp.history import History
@@ -352,19 +352,19 @@ class Epochs:
             self._show(first + done, losses[done - 1])
         while self._verbose and not self._each and self._printed < first + done:
             epoch, self._printed = self._printed, self._printed + self._verbose  # first: Ctrl-C may end the printing
-            print(f"Epoch {epoch}, Loss: {losses[epoch - first]:.4f}")
+            print(f"Epoch {epoch}, Loss: {display.number(losses[epoch - first])}")
         return self._checkpoint is not None and self._checkpoint.late()
 
     def _print(self, logs: dict[str, Any]) -> None:
         if self._verbose and logs["epoch"] % self._verbose == 0:
-            more = "".join(f", {name}: {logs[name]:.4f}" for name in self._columns if name not in ("loss", "lr"))
-            print(f"Epoch {logs['epoch']}, Loss: {logs['loss']:.4f}{more}")
+            more = "".join(f", {name}: {display.number(logs[name])}" for name in self._columns if name not in ("loss", "lr"))
+            print(f"Epoch {logs['epoch']}, Loss: {display.number(logs['loss'])}{more}")
 
     def _show(self, done: int, loss: float) -> None:
         now = time.monotonic()
         if now - self._shown >= BAR_TURN or done == self._epochs:
             self._shown = now
-            self._bar.set_postfix_str(f"loss={loss:.4g}", refresh=False)
+            self._bar.set_postfix_str(f"loss={display.number(loss)}", refresh=False)
             self._bar.update(done - self._bar.n)
 
 
