@@ -32,8 +32,10 @@ FLOORS = [
     ["files"],
     ["training", "callbacks", "compiled"],
     ["model"],
+    ["tabular"],
     ["sklearn", "estimators", "warmup", "onnx", "interchange", "files.load"],
     [""],  # fastmlp itself
+    ["cli"],
     ["__main__"],
 ]
 # Imports that close a circle: who, what, and why.
