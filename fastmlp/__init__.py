@@ -10,6 +10,7 @@ from fastmlp.engine.threads import get_num_threads, set_num_threads
 from fastmlp.history import History
 from fastmlp.interchange.c import to_c
 from fastmlp.interchange.numpy import to_numpy
+from fastmlp.interchange.torch import from_torch, to_torch
 from fastmlp.kernels.machine.cache import CacheWarning
 from fastmlp.lbfgs import LBFGS
 from fastmlp.losses import CustomLoss, RowLoss
@@ -48,6 +49,7 @@ __all__ = [
     "RMSprop",
     "RowLoss",
     "activations",
+    "from_torch",
     "get_num_threads",
     "kernels",
     "losses",
@@ -56,6 +58,7 @@ __all__ = [
     "set_num_threads",
     "to_c",
     "to_numpy",
+    "to_torch",
     "warmup",
 ]
 ESTIMATORS = ("MLPClassifier", "MLPRegressor")  # not in __all__: a star import does without scikit-learn
