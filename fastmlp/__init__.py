@@ -10,6 +10,7 @@ from fastmlp.engine.threads import get_num_threads, set_num_threads
 from fastmlp.history import History
 from fastmlp.interchange.c import to_c
 from fastmlp.interchange.numpy import to_numpy
+from fastmlp.interchange.sklearn import from_sklearn, to_sklearn
 from fastmlp.interchange.torch import from_torch, to_torch
 from fastmlp.kernels.machine.cache import CacheWarning
 from fastmlp.lbfgs import LBFGS
@@ -49,6 +50,7 @@ __all__ = [
     "RMSprop",
     "RowLoss",
     "activations",
+    "from_sklearn",
     "from_torch",
     "get_num_threads",
     "kernels",
@@ -58,6 +60,7 @@ __all__ = [
     "set_num_threads",
     "to_c",
     "to_numpy",
+    "to_sklearn",
     "to_torch",
     "warmup",
 ]
