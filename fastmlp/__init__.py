@@ -9,6 +9,7 @@ from fastmlp.compiled import CompiledModel
 from fastmlp.engine.threads import get_num_threads, set_num_threads
 from fastmlp.history import History
 from fastmlp.interchange.c import to_c
+from fastmlp.interchange.keras import from_keras
 from fastmlp.interchange.numpy import to_numpy
 from fastmlp.interchange.sklearn import from_sklearn, to_sklearn
 from fastmlp.interchange.torch import from_torch, to_torch
@@ -50,6 +51,7 @@ __all__ = [
     "RMSprop",
     "RowLoss",
     "activations",
+    "from_keras",
     "from_sklearn",
     "from_torch",
     "get_num_threads",

@@ -41,16 +41,18 @@ class Archive:
 
     Attributes
     ----------
+    path : str
     size : int
         The file's, in bytes.
     entries : dict of str to Entry
     """
 
     def __init__(self, path: str | os.PathLike[str], what: str) -> None:
-        self._path, self._what = given.file(path), what
-        if not stat.S_ISREG(self._path.stat().st_mode):
+        file, self._what = given.file(path), what
+        self.path = str(file)
+        if not stat.S_ISREG(file.stat().st_mode):
             raise self.refused("no regular file")
-        self._file = self._path.open("rb")
+        self._file = file.open("rb")
         try:
             self.size = self._file.seek(0, os.SEEK_END)
             self._checked: set[str] = set()
@@ -67,7 +69,7 @@ class Archive:
 
     def refused(self, why: str) -> ValueError:
         """The error to raise."""
-        return ValueError(f"{str(self._path)!r} must be {self._what}, got {why}")
+        return ValueError(f"{self.path!r} must be {self._what}, got {why}")
 
     def read(self, name: str) -> bytes:
         """An entry's bytes."""

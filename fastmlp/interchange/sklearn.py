@@ -76,7 +76,8 @@ def from_sklearn(estimator: "peers.MLPClassifier | peers.MLPRegressor") -> "MLPC
 
     kinds = {neural_network.MLPClassifier: estimators.MLPClassifier, neural_network.MLPRegressor: estimators.MLPRegressor}
     if type(estimator) not in kinds:
-        raise TypeError(f"estimator must be scikit-learn's MLPClassifier or MLPRegressor, got {type(estimator).__name__}")
+        got = type(estimator).__name__
+        raise TypeError(f"estimator must be scikit-learn's MLPClassifier or MLPRegressor, got {got}")
     if not hasattr(estimator, "coefs_"):
         raise ValueError(f"estimator must be fitted, got {estimator!r}")
     wanted = [*estimator._get_param_names(), *FITTED]
@@ -114,7 +115,7 @@ def _vectors(optimizer: Any) -> list[list[np.ndarray]]:
 
 
 def _scales(estimator: Any, count: int) -> list[float]:
-    """By what the model's moments are larger: its loss is a multiple of scikit-learn's, and velocities have the rate in them."""
+    """By what the model's moments are larger: its loss is a multiple of scikit-learn's; velocities have the rate in them."""
     scale = estimator._objective(estimator.n_outputs_).scale
     return [scale, scale**2] if count == 2 else [1.0]
 
