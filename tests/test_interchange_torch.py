@@ -150,7 +150,6 @@ def test_other_files_refused(tmp_path: Path) -> None:
     refuses(path, "no zip archive, or one that is cut off")
     refuses(zipped(path, {"a/b": b""}), r"without a 'data\.pkl', or with several")
     refuses(zipped(path, {"a/data.pkl": b"", "b/data.pkl": b""}), r"without a 'data\.pkl', or with several")
-    refuses(zipped(path, {**entries(), "state_dict/constants.pkl": b""}), "TorchScript")
     for order in (b"big", b"big   ", b"little" * 1000):
         refuses(zipped(path, {**entries(), "state_dict/byteorder": order}), "byte order is not 'little'")
     with pytest.raises(FileNotFoundError):

@@ -29,12 +29,13 @@ ACTIVATIONS = {
     name: name
     for name in ("relu", "elu", "gelu", "silu", "softplus", "sigmoid", "tanh", "softmax", "selu", "mish", "squareplus")
 } | {"linear": "identity", "swish": "silu", "hard_silu": "hardswish", "hard_swish": "hardswish", "exponential": "exp"}
+LAST_AXIS = (-1, 1, [-1], [1], (-1,), (1,))  # of rows
 # Layers that are activations: fastmlp's name, and the settings with which they are that.
 LAYERS: dict[str, tuple[str, dict[str, tuple[Any, ...]]]] = {
     "ReLU": ("relu", {"max_value": (None,), "negative_slope": (0, None), "threshold": (0, None)}),
     "LeakyReLU": ("leaky_relu", {"negative_slope": (0.01,)}),
     "ELU": ("elu", {"alpha": (1,)}),
-    "Softmax": ("softmax", {"axis": (-1, 1, [-1], [1])}),
+    "Softmax": ("softmax", {"axis": LAST_AXIS}),
     "Identity": ("identity", {}),
 }
 
@@ -273,11 +274,9 @@ class Reader:
         name = self._named("Normalization", settings)
         if not self._first or self._scaling is not None:
             raise self._chain.refused(f"{name} behind another layer")
-        changed = [setting for setting in ("mean", "variance", "invert") if settings.get(setting)]
-        if changed or settings.get("axis") not in ([-1], -1, [1], 1):
-            raise self._chain.refused(
-                f"{name} with other settings than axis=-1; its mean and variance are to be those of adapt()"
-            )
+        own = any(settings.get(setting) is not None for setting in ("mean", "variance")) or settings.get("invert", False)
+        if own or settings.get("axis") not in LAST_AXIS:
+            raise self._chain.refused(f"{name} with other settings than axis=-1, and the mean and variance of adapt()")
         (means, read_means), (variances, read_variances) = self._source.arrays(path, 2)
         if len(means) != 1 or means != variances:
             raise self._chain.refused(f"{name} with arrays of shapes {means} and {variances}")

@@ -58,8 +58,6 @@ def state_dict(path: str | os.PathLike[str], key: str | None) -> Iterator[dict[s
         folder = found[0].removesuffix("data.pkl") if len(found) == 1 else ""
         if not folder:
             raise archive.refused("a zip archive without a 'data.pkl', or with several")
-        if f"{folder}constants.pkl" in archive.entries:
-            raise archive.refused("a TorchScript archive; save its state_dict: torch.save(module.state_dict(), path)")
         order = f"{folder}byteorder"
         if order in archive.entries and (archive.entries[order].size != 6 or archive.read(order) != b"little"):
             raise archive.refused("a file whose byte order is not 'little'")
