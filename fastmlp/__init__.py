@@ -11,6 +11,8 @@ from fastmlp.files.load import load
 from fastmlp.history import History
 from fastmlp.interchange.c import to_c
 from fastmlp.interchange.numpy import to_numpy
+from fastmlp.interchange.onnx.read import from_onnx
+from fastmlp.interchange.onnx.write import to_onnx
 from fastmlp.kernels.machine.cache import CacheWarning
 from fastmlp.lbfgs import LBFGS
 from fastmlp.losses import CustomLoss, RowLoss
@@ -49,6 +51,7 @@ __all__ = [
     "RMSprop",
     "RowLoss",
     "activations",
+    "from_onnx",
     "get_num_threads",
     "kernels",
     "load",
@@ -58,6 +61,7 @@ __all__ = [
     "set_num_threads",
     "to_c",
     "to_numpy",
+    "to_onnx",
     "warmup",
 ]
 ESTIMATORS = ("MLPClassifier", "MLPRegressor")  # not in __all__: a star import does without scikit-learn

@@ -24,7 +24,7 @@ FLOORS = [
     ["kernels.layer"],
     ["kernels.net"],
     ["kernels"],
-    ["checks", "initialisation", "history", "version"],
+    ["checks", "display", "initialisation", "history", "version"],
     ["custom", "derivatives", "activations", "losses"],
     ["arguments"],
     ["metrics", "monitor", "schedules", "optimizer", "optimizers", "lbfgs", "network", "types"],
