@@ -284,6 +284,7 @@ def test_killed_in_the_middle(tmp_path: Path) -> None:
     assert left
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # between `open` and `with`: closed, and said
 def test_an_interrupt_at_any_place(alone: Path) -> None:
     """Whatever bytecode it comes at: the file is one or the other, nothing is left over, and no file stays open."""
     model, other = Model([3, 2], rng=0), Model([3, 2], rng=1)

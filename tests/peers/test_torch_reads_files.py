@@ -24,7 +24,7 @@ def test_a_state_dict(tmp_path: Path, dtype: str) -> None:
     model = fastmlp.Model([4, 16, 3], "gelu", "cross_entropy", dtype, rng=0)
     model.fit(X, X[:, :3].argmax(axis=1), optimizer="adam", rng=0)
     model.save(tmp_path / "net.safetensors")
-    net = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.GELU(approximate="tanh"), torch.nn.Linear(16, 3))
+    net = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.GELU(), torch.nn.Linear(16, 3))
     net.to(getattr(torch, dtype)).load_state_dict(load_file(tmp_path / "net.safetensors"))
     with torch.no_grad():
         outputs = torch.softmax(net(torch.from_numpy(X)), 1).numpy()
