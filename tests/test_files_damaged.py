@@ -201,6 +201,67 @@ def test_what_a_description_may_not_say(tmp_path: Path, good: dict[str, bytes], 
         fastmlp.load(path)
 
 
+GENERATOR = {"generator": {"at": 625, "has_normal": False, "normal": 0.0}}
+
+
+def _with(data: bytes, **changed: Any) -> bytes:
+    """The file with other settings."""
+    given = json.loads(json.loads(parts(data)[0])["__metadata__"]["fastmlp"])["settings"]
+    return _described(data, settings=given | changed)
+
+
+def _tensor(data: bytes, name: str, kind: str, values: list[int]) -> bytes:
+    """The file with the first numbers of a tensor changed."""
+    header, body = parts(data)
+    start, new = json.loads(header)[name]["data_offsets"][0], np.array(values, kind).tobytes()
+    return whole(header, body[:start] + new + body[start + len(new) :])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: _tensor(data, "classes", "<u4", [0x110000]), "tensor 'classes' must hold code points of Unicode"),
+        (lambda data: _tensor(data, "features.offsets", "<i8", [2, 1]), "tensor 'features.offsets' must go up to the 4 bytes"),
+        (
+            lambda data: _tensor(data, "features.offsets", "<i8", [1, 2, 3]),
+            "tensor 'features.offsets' must go up to the 4 bytes",
+        ),
+        (lambda data: _tensor(data, "features", "u1", [0xFF]), "tensor 'features' must hold text in UTF-8"),
+        (lambda data: _tensor(data, "class_weight", "u1", list(b"abba")), "class_weight must have different keys"),
+        (lambda data: _described(data, features={"kind": "U8"}), "features must be 3 names, one an input, got 4 of uint8"),
+        (lambda data: _described(data, targets={"type": "binary", "sparse": False}), "classes must be those of 3 outputs"),
+        (lambda data: _described(data, fitted={"n_iter_": -1}), "fitted must have a n_iter_ from 0"),
+        (lambda data: _described(data, fitted={"color_": 1}), "fitted must have .*got 'color_' too"),
+        (lambda data: _with(data, random_state=GENERATOR), "random_state must be at a word from 0 to 624"),
+        (
+            lambda data: data.replace(b'\\"alpha\\": 0.0001', b'\\"alpha\\": 10e999'),
+            "its description must be JSON: 10e999 is too large a number",
+        ),
+        (lambda data: data.replace(b'\\"alpha\\": 0.0001', b'\\"alpha\\": -0.001'), "The 'alpha' parameter"),
+        (lambda data: data.replace(b'\\"alpha\\"', b'\\"beta_\\"'), "settings must be of .*got 'beta_' too"),
+        (
+            lambda data: data.replace(b'\\"activation\\": \\"relu\\"', b'\\"activation\\": \\"tanh\\"'),
+            "network must have the activations of the settings",
+        ),
+    ],
+)
+def test_what_an_estimators_file_may_not_say(tmp_path: Path, good: dict[str, bytes], change: Any, message: str) -> None:
+    path = tmp_path / "classifier"
+    changed = change(good["classifier"])
+    assert changed != good["classifier"]
+    path.write_bytes(changed)
+    with pytest.raises(ValueError, match=f"classifier cannot be read: {message}"):
+        fastmlp.load(path)
+
+
+def test_what_is_of_the_wrong_type_far_down(tmp_path: Path, good: dict[str, bytes]) -> None:
+    rates = {"schedule": {"schedule": {"kind": "Constant", "lr": 0.1}}, "names": [0], "epoch": 1}
+    path = tmp_path / "regressor"
+    path.write_bytes(_described(good["regressor"], rates=rates))
+    with pytest.raises(ValueError, match="regressor cannot be read: names must be one of loss, val_loss, val_score; got 0"):
+        fastmlp.load(path, custom=[SQUARE])
+
+
 def test_a_foreign_file(tmp_path: Path) -> None:
     path = tmp_path / "foreign"
     path.write_bytes(save({"0.weight": np.zeros((3, 2), np.float32)}, {"format": "pt"}))
@@ -218,10 +279,13 @@ def test_headers_that_would_fill_the_memory(tmp_path: Path) -> None:
             many = filler * (3_000_000 // len(filler))
             inner = json.dumps('{"version":1,"kind":"model","network":[' + many + "0]}")
             hidden = inner.replace("[", "\\u005b").replace("{", "\\u007b").replace(",", "\\u002c")
-            for text in (inner, hidden, inner[:-1] + '\\ud83d\\ude00"', inner[:-1] + '\U0001f600"'):
+            for text in (inner, hidden):
                 header = f'{{"__metadata__":{{"fastmlp":{text}}}}}'.encode()
                 assert _load(tmp_path / "large", whole(header, b"")) is None
             header = f'{{"__metadata__":{{"fastmlp":""}},"x":[{many}0]}}'.encode()
+            assert _load(tmp_path / "large", whole(header, b"")) is None
+        for wide in ("\U0001f600", "\\ud83d\\ude00"):
+            header = f'{{"__metadata__":{{"fastmlp":"{"x" * 3_000_000}{wide}"}}}}'.encode()
             assert _load(tmp_path / "large", whole(header, b"")) is None
     finally:
         tracemalloc.stop()

@@ -196,16 +196,15 @@ class Reader:
         text = self._file.read(length)
         if len(text) != length or not text.startswith(b"{"):
             raise ValueError("its header must be a JSON object")
-        _bounded("its header", (text.count(b"{") + text.count(b"["), text.count(b",")), size)
         _plain(text)
+        if 120 * (text.count(b"{") + text.count(b"[")) + 60 * text.count(b",") > 2 * size + ROOM:
+            raise ValueError("its header has more parts than a file of its size describes")
         whole = text.decode()
         del text
         header = parsed("its header", whole)
         metadata = header.pop("__metadata__", {})
         if not isinstance(metadata, dict) or not all(type(value) is str for value in metadata.values()):
             raise ValueError("its __metadata__ must hold strings")
-        for name, value in metadata.items():  # which may be JSON again, and say with escapes what was not counted above
-            _bounded(f"its metadata {name!r}", (value.count("{") + value.count("["), value.count(",")), size)
         for word in (*header, *metadata, *metadata.values()):
             if not word.isascii():
                 word.encode()  # a half of a surrogate pair is no character
@@ -237,7 +236,10 @@ class Reader:
 
 
 def _plain(text: bytes) -> None:
-    """Raise if a long header has characters beyond ASCII, escaped or not: one makes a string four times as wide."""
+    """Raise if a long header has characters beyond ASCII, or escapes of any.
+
+    One character beyond makes a string four times as wide, and JSON within the metadata may hide its brackets in escapes.
+    """
     if len(text) > PLAIN and (not text.isascii() or b"\\u" in text):
         raise ValueError(f"its header must be ASCII without escapes of other characters from {PLAIN} bytes on")
 
@@ -254,13 +256,6 @@ def parsed(what: str, text: str) -> Any:
         return json.loads(text, object_pairs_hook=_once, parse_constant=_none, parse_float=_finite, parse_int=_whole)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{what} must be JSON: {error}") from None
-
-
-def _bounded(what: str, counts: tuple[int, int], size: int) -> None:
-    """Raise unless the objects that JSON with such counts of brackets and commas makes fit a file of some bytes."""
-    brackets, commas = counts
-    if 120 * brackets + 60 * commas > 2 * size + ROOM:
-        raise ValueError(f"{what} has more parts than a file of its size describes")
 
 
 def _whole(number: str) -> int:
