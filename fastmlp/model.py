@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp import arguments, checks
+from fastmlp import arguments, checks, display
 from fastmlp.activations import CustomActivation, init_of
 from fastmlp.compiled import CompiledModel
 from fastmlp.engine.engine import Engine
@@ -417,7 +417,10 @@ class Model(Trainable):
         2      3 -> 1  identity             4     32
         total                              13    104
         """
-        rows = [("layer", "shape", "activation", "parameters", "bytes")]
+        return display.table(*self._table())
+
+    def _table(self) -> tuple[list[tuple[str, ...]], list[bool]]:
+        rows: list[tuple[str, ...]] = [("layer", "shape", "activation", "parameters", "bytes")]
         for index, (fan_in, fan_out) in enumerate(pairwise(self.sizes)):
             parameters = (fan_in + 1) * fan_out
             size = parameters * self.dtype.itemsize
@@ -425,12 +428,12 @@ class Model(Trainable):
                 (str(index + 1), f"{fan_in} -> {fan_out}", str(self.activations[index]), f"{parameters:,}", f"{size:,}")
             )
         rows.append(("total", "", "", f"{self.params.size:,}", f"{self.params.nbytes:,}"))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = []
-        for row in rows:
-            cells = [cell.rjust(w) if i > 2 else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
-            lines.append("  ".join(cells).rstrip())
-        return "\n".join(lines)
+        return rows, [False, False, False, True, True]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the summary as a table, below the loss and the dtype."""
+        dropout = f", dropout {', '.join(f'{share:g}' for share in self.dropout)}" if any(self.dropout) else ""
+        return display.html_table(f"fastmlp.Model: {self.loss_name}, {self.dtype}{dropout}", *self._table())
 
     def __repr__(self) -> str:
         layers = "-".join(map(str, self.sizes))

@@ -24,7 +24,7 @@ FLOORS = [
     ["kernels.layer"],
     ["kernels.net"],
     ["kernels"],
-    ["checks", "initialisation", "history", "version"],
+    ["checks", "display", "initialisation", "history", "version"],
     ["custom", "derivatives", "activations", "losses"],
     ["arguments"],
     ["metrics", "monitor", "schedules", "optimizer", "optimizers", "lbfgs", "network", "types"],
@@ -32,8 +32,10 @@ FLOORS = [
     ["files"],
     ["training", "callbacks", "compiled"],
     ["model"],
+    ["tabular"],
     ["sklearn", "estimators", "warmup", "onnx", "interchange", "files.load"],
     [""],  # fastmlp itself
+    ["cli"],
     ["__main__"],
 ]
 # Imports that close a circle: who, what, and why.

@@ -160,4 +160,4 @@ def test_a_models_names() -> None:
 
 def test_a_historys_names() -> None:
     history = Model([2, 1], rng=0).fit(X, Y)
-    assert {name for name in dir(history) if not name.startswith("_")} == {"get", "items", "keys", "plot", "values"}
+    assert {name for name in dir(history) if not name.startswith("_")} == {"get", "items", "keys", "plot", "to_frame", "values"}

@@ -15,6 +15,7 @@ FEATURES = {
     "lbfgs": (["scipy"], "fit(optimizer=fastmlp.LBFGS())", "optimizer=LBFGS() needs SciPy"),
     "plot": (["matplotlib"], "fit().plot()", "History.plot needs matplotlib"),
     "progress": (["tqdm"], "fit(verbose='bar')", 'verbose="bar" needs tqdm'),
+    "torch": (["torch"], "fastmlp.to_torch(fastmlp.Model([1, 1]))", "to_torch needs PyTorch"),
     "onnx": (["skl2onnx"], "fastmlp.onnx.register()", "fastmlp.onnx needs skl2onnx"),
 }
 OTHERS = ["pandas"]  # read where they come, and needed by nothing

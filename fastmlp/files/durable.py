@@ -38,21 +38,25 @@ def writing(path: str | os.PathLike[str], keep: str | None = None) -> Iterator[B
         with open(place, "wb") as file:
             yield file
         return
-    part = place.with_name(f".{place.name[:200]}.{secrets.token_hex(4)}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    part = place.with_name(f"{_beginning(place)}{secrets.token_hex(4)}.part")
     try:
-        with open(descriptor, "wb") as file:
+        with open(part, "xb") as file:
             if mode is not None and hasattr(os, "fchmod"):
-                os.fchmod(descriptor, stat.S_IMODE(mode))
+                os.fchmod(file.fileno(), stat.S_IMODE(mode))
             yield file
             file.flush()
-            os.fsync(descriptor)
+            os.fsync(file.fileno())
         if keep is not None and mode is not None:
             _name_also(place, place.with_name(place.name + keep))
         os.replace(part, place)
-    except BaseException:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    except BaseException as error:
+        if not isinstance(error, FileExistsError):  # then it is another writer's
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, os.fspath(part)):
+            error.filename = os.fspath(path)  # what the user knows
+            if error.filename2 is not None:
+                del error.filename2
         raise
     _sync(place.parent)
 
@@ -60,8 +64,8 @@ def writing(path: str | os.PathLike[str], keep: str | None = None) -> Iterator[B
 def sweep(path: str | os.PathLike[str], keep: str = "") -> None:
     """Remove what writers of `path` that were killed have left beside it, where that can be seen."""
     place = Path(os.path.realpath(path))
-    names = "|".join(re.escape(name[:200]) for name in (place.name, place.name + keep))
-    left = re.compile(rf"\.(?:{names})\.[0-9a-f]{{8}}\.part")
+    names = "|".join(re.escape(_beginning(place.with_name(name))) for name in (place.name, place.name + keep))
+    left = re.compile(rf"(?:{names})[0-9a-f]{{8}}\.part")
     with suppress(OSError):
         for name in os.listdir(place.parent):
             if left.fullmatch(name):
@@ -69,9 +73,14 @@ def sweep(path: str | os.PathLike[str], keep: str = "") -> None:
                     (place.parent / name).unlink()
 
 
+def _beginning(place: Path) -> str:
+    """Of the names that a file has while it is written: short enough for one more of 255 bytes."""
+    return f".{os.fsencode(place.name)[:200].decode(errors='ignore')}."
+
+
 def _name_also(place: Path, keep: Path) -> None:
     """Give a file a second name, in place of what had that."""
-    between = keep.with_name(f".{keep.name[:200]}.{secrets.token_hex(4)}.part")
+    between = keep.with_name(f"{_beginning(keep)}{secrets.token_hex(4)}.part")
     try:
         try:
             os.link(place, between)
@@ -87,12 +96,9 @@ def _name_also(place: Path, keep: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Let the folder's names reach the disk, where folders can be opened."""
-    if os.name == "posix":
-        try:
-            descriptor = os.open(folder, os.O_RDONLY)
-        except PermissionError:  # names may be made there, but not be listed
-            return
+    """Let the folder's names reach the disk, where folders can be opened, and this one may be read."""
+    if os.name == "posix" and os.access(folder, os.R_OK):
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

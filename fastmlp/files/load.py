@@ -10,10 +10,12 @@ from fastmlp.files import description, models
 from fastmlp.files.description import Custom
 from fastmlp.files.safetensors import Reader
 from fastmlp.model import Model
+from fastmlp.tabular import files as tables
+from fastmlp.tabular.table import Table
 
 
-def load(path: str | os.PathLike[str], custom: Sequence[Custom] = ()) -> Model:
-    """What `Model.save` has written, or a checkpoint of `Model.fit`, as a model.
+def load(path: str | os.PathLike[str], custom: Sequence[Custom] = ()) -> Any:
+    """What `Model.save` has written, or a checkpoint of `Model.fit`, as a model; what ``fastmlp train`` has, with its table.
 
     The file is read as data: nothing in it names code, and no size in it is believed before it is compared with the file's.
 
@@ -25,8 +27,9 @@ def load(path: str | os.PathLike[str], custom: Sequence[Custom] = ()) -> Model:
 
     Returns
     -------
-    Model
-        With the same parameters, to the last bit; and with what the optimiser remembers, if that was saved.
+    Model, estimator or Table
+        What was saved, with the same parameters, to the last bit; and with what the optimiser remembers, if that was saved.
+        What ``fastmlp train`` wrote has the methods `predict` and `predict_proba`, which take its columns, and its ``model``.
 
     Raises
     ------
@@ -54,7 +57,9 @@ def load(path: str | os.PathLike[str], custom: Sequence[Custom] = ()) -> Model:
         raise TypeError(f"custom must be a sequence of CustomActivation, CustomLoss and RowLoss objects, got {custom!r}")
     with Reader(path) as reader:
         found = description.read(reader.metadata)
-        kind = checks.choice("kind", found.pop("kind"), ("model", "checkpoint", "estimator"))
+        kind = checks.choice("kind", found.pop("kind"), ("model", "checkpoint", "estimator", "table"))
+        if kind == "table":
+            return Table(*tables.load(reader, found))
         return _estimator(reader, found, custom) if kind == "estimator" else _model(reader, found, custom)
 
 

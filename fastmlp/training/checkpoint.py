@@ -3,10 +3,9 @@
 import math
 import os
 import time
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,8 +19,6 @@ from fastmlp.training import doubts
 
 Every = Literal["epoch"] | int | float
 BEFORE = ".previous"  # what is added to the name of the checkpoint before the newest
-SUM = "crc32"  # the last tensor: 4 bytes, the CRC-32 of all bytes before them
-PIECE = 1 << 20  # bytes that are read at a time to be summed
 
 
 class Checkpoint:
@@ -138,7 +135,7 @@ class Checkpoint:
         metadata = description.metadata("checkpoint", network=description.network(network), optimizer=memory, course=packed)
         try:
             with durable.writing(self._path, keep=self._keep) as file:
-                _write(file, tensors, metadata)
+                safetensors.write(file, tensors, metadata)
         except OSError as error:
             why = f"the checkpoint cannot be written: {error.strerror or error}; the model can be used, with the weights of now"
             raise OSError(error.errno, why, os.fspath(self._path)) from error
@@ -167,44 +164,13 @@ def newest(path: Path, custom: Sequence[Custom]) -> tuple[Found, bool]:
         return found, True
 
 
-class _Summed:
-    """A file, with the CRC-32 of what is written to it, and of all but the last part of that."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._sum, self.before = file, 0, 0
-
-    def write(self, part: Any) -> None:
-        self.before, self._sum = self._sum, zlib.crc32(part, self._sum)
-        self._file.write(part)
-
-
-def _write(file: BinaryIO, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
-    """Write tensors, and behind them the sum of all bytes."""
-    summed: Any = _Summed(file)
-    safetensors.write(summed, tensors | {SUM: np.zeros(4, np.uint8)}, metadata)
-    file.seek(-4, os.SEEK_END)
-    file.write(summed.before.to_bytes(4, "little"))
-
-
-def _sum(path: Path, size: int) -> int:
-    """The CRC-32 of a file's first bytes."""
-    found = 0
-    with open(path, "rb", buffering=0) as file:
-        while size and (part := file.read(min(size, PIECE))):
-            found, size = zlib.crc32(part, found), size - len(part)
-    return found
-
-
 def _read(path: Path, custom: Sequence[Custom]) -> Found:
     with Reader(path) as reader:
         found = description.read(reader.metadata)
         checks.choice("kind", found.pop("kind"), ("checkpoint",))
-        size = os.stat(path).st_size - 4
-        if reader.array(SUM, np.dtype(np.uint8), (4,)).tobytes() != _sum(path, size).to_bytes(4, "little"):
-            raise ValueError("it is damaged: its bytes have another sum than when it was written")
         described, optimizer, course = description.parts("description", found, network=dict, optimizer=dict, course=dict)
         network = description.read_network(described, custom)
-        explained = {SUM, models.MOMENTS, *models.expected(reader, network)}
+        explained = {models.MOMENTS, *models.expected(reader, network)}
         saved = models.read_memory(reader, optimizer, network)
         saved["params"] = np.zeros(network.parameters, network.dtype)
         models.read_layers(reader, network, saved["params"])

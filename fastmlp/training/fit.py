@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastmlp import checks
+from fastmlp import checks, display
 from fastmlp.engine.state import Job
 from fastmlp.files.description import optimizer as describe
 from fastmlp.history import History
@@ -280,7 +280,7 @@ class Trainable(Differentiable):
             nonlocal printed
             while verbose and printed < done:
                 epoch, printed = printed, printed + verbose  # first: Ctrl-C may end the printing
-                print(f"Epoch {epoch}, Loss: {losses[epoch]:.4f}")
+                print(f"Epoch {epoch}, Loss: {display.number(losses[epoch])}")
 
         try:
             self._engine.train(job, losses, look)
