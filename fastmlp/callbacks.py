@@ -27,7 +27,7 @@ class Callback:
 
     A callback that remembers something of the fit may have ``state_dict()``, which returns it (text, numbers, None, arrays, and
     lists and dicts of these), and ``load_state_dict(state)``: checkpoints keep it, and a fit that goes on from one calls the
-    latter behind ``on_train_begin``.
+    latter behind ``on_train_begin``, whose changes to the weights it takes back. One without them starts anew in such a fit.
 
     The logs are dicts. At an epoch's end they have its number ``epoch``, counted from 0, and what `Model.fit` reports of it. At
     the beginning they have the ``epochs``, and the ``steps`` of an epoch, which are None where they are not known.

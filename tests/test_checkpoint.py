@@ -9,14 +9,29 @@ from typing import Any
 
 import numpy as np
 import pytest
-from checkpoints import DIVERGING, PATHS, SCHEDULES, STOPPINGS, Case, Counter, everything, stops
+from checkpoints import (
+    DIVERGING,
+    PATHS,
+    SCHEDULES,
+    STOPPINGS,
+    Case,
+    Counter,
+    StoppedError,
+    everything,
+    same,
+    small_pieces,
+    stopped,
+    stops,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from row_losses import squares
 
+import fastmlp
 from fastmlp import CustomActivation, CustomLoss, EarlyStopping, RowLoss
 from fastmlp.engine.route import Router
 from fastmlp.kernels import tuning
+from fastmlp.kernels.net.plan import BLOCKS, GROUPS, RESIDENT
 from fastmlp.optimizer import OPTIMIZERS
 
 
@@ -173,3 +188,118 @@ def test_a_trained_model_of_another_optimiser_writes_as_often(tmp_path: Path) ->
                     break
             numbers.append(writes)
         assert numbers == [4, 4]  # at the start, behind 3 and 6 of 8 steps, and at the end
+
+
+@pytest.mark.parametrize(("path", "batch"), [(GROUPS, 1100), (BLOCKS, 600)])
+def test_another_number_of_threads(path: int, batch: int, all_share: Any, tmp_path: Path) -> None:
+    case = replace(PATHS[path], rows=2300, options=PATHS[path].options | {"batch_size": batch, "epochs": 3})
+    fastmlp.set_num_threads(1)
+    want = case.run()
+    for first, then in ((2, 1), (1, 2)):
+        fastmlp.set_num_threads(first)
+        with stopped(3), pytest.raises(StoppedError):
+            case.run(checkpoint=tmp_path / "fit", every=1)
+        fastmlp.set_num_threads(then)
+        same(case.run(resume=tmp_path / "fit"), want)
+
+
+ELSEWHERE = """
+from pathlib import Path
+from checkpoints import PATHS
+from fastmlp.kernels import tuning
+from fastmlp.kernels.net.plan import BLOCKS, GROUPS, RESIDENT
+tuning.STEP_WORK = tuning.CALL_WORK = 0
+tuning.THREAD_ROWS = 1
+print(PATHS[{path}].run(resume=Path({file!r}), epochs=7)["params"].hex())
+"""
+
+
+def test_another_process(tmp_path: Path, python: Any) -> None:
+    case = PATHS[GROUPS]
+    with stopped(4), pytest.raises(StoppedError):
+        case.run(checkpoint=tmp_path / "fit", every=1)
+    code = ELSEWHERE.format(path=GROUPS, file=str(tmp_path / "fit"))
+    here = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", here)
+        for threads in "12":
+            assert python(code, FASTMLP_NUM_THREADS=threads).strip() == case.run(epochs=7)["params"].hex()
+
+
+def test_what_is_printed_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for verbose, more in ((1, {}), (2, {}), (3, {"validation_split": 0.3}), (True, {"metrics": "mae"})):
+        case = Case(options={"lr": 0.1, "verbose": verbose, "epochs": 8, **more})
+        want = case.run()
+        lines = capsys.readouterr().out.splitlines()
+        for every, writes in (("epoch", 3), (3, 5)):
+            with stopped(writes), pytest.raises(StoppedError):
+                case.run(checkpoint=tmp_path / "fit", every=every)
+            first = capsys.readouterr().out.splitlines()
+            same(case.run(resume=tmp_path / "fit"), want)
+            assert first + capsys.readouterr().out.splitlines() == lines
+            assert 0 < len(first) < len(lines)
+
+
+def test_the_bar_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tqdm")
+    case = Case(options={"lr": 0.1, "verbose": "bar"})
+    want = case.run()
+    with stopped(3), pytest.raises(StoppedError):
+        case.run(checkpoint=tmp_path / "fit")
+    capsys.readouterr()
+    same(case.run(resume=tmp_path / "fit"), want)
+    said = capsys.readouterr().err
+    assert "3/5" in said.split("\r")[1]
+    assert "5/5" in said
+
+
+def test_memory_maps(tmp_path: Path) -> None:
+    for dtype in ("float32", "float64"):
+        case = Case(rows=50, net={"dtype": "float64"}, options={"lr": 0.1})
+        X, y = case.data()
+        np.save(tmp_path / "X.npy", X.astype(dtype))
+        mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+        want, got = case.model(), case.model()
+        given: dict[str, Any] = {"epochs": 5, "batch_size": 8, "lr": 0.1, "rng": 7}
+        with small_pieces():
+            history = want.fit(mapped, y, **given)
+            with stopped(9), pytest.raises(StoppedError):
+                case.model().fit(mapped, y, **given, checkpoint=tmp_path / "fit", every=2)
+            assert dict(got.fit(mapped, y, **given, resume=tmp_path / "fit")) == dict(history)
+            if dtype == "float32":
+                with pytest.raises(ValueError, match="resume: pieces must be that of the checkpoint's fit, True, got False"):
+                    got.fit(np.array(mapped, "float64"), y, **given, resume=tmp_path / "fit")
+        np.testing.assert_array_equal(got.params, want.params)
+
+
+def test_more_epochs_are_those_of_the_longer_fit(tmp_path: Path) -> None:
+    for case in (Case(), Case(pieces=True), replace(PATHS[RESIDENT], callbacks=lambda: [EarlyStopping(patience=9), Counter()])):
+        want = case.run(epochs=9)
+        case.run(epochs=4, checkpoint=tmp_path / "fit")
+        same(case.run(epochs=9, checkpoint=tmp_path / "fit", resume=tmp_path / "fit", every=2), want)
+        with pytest.raises(ValueError, match="epochs must be at least 9"):
+            case.run(epochs=8, resume=tmp_path / "fit")
+
+
+def test_a_fit_that_was_stopped_early_has_ended(tmp_path: Path) -> None:
+    case = Case(options={"lr": 0.5, "epochs": 50}, callbacks=lambda: [EarlyStopping(patience=1)])
+    want = case.run(checkpoint=tmp_path / "fit")
+    assert len(want["history"]["loss"]) < 50
+    same(case.run(resume=tmp_path / "fit", epochs=60), want)
+
+
+def test_schedules_give_each_step_the_same_rate_wherever_a_call_begins() -> None:
+    rng = np.random.default_rng(0)
+    for schedule in SCHEDULES:
+        whole = schedule.rates(0, 300, steps=7, epochs=43)
+        for first, count in zip(rng.integers(0, 250, 100), rng.integers(1, 50, 100), strict=True):
+            np.testing.assert_array_equal(schedule.rates(int(first), int(count), 7, 43), whole[first : first + count])
+
+
+def test_fits_without_checkpoints_go_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("fastmlp.training.fit.Checkpoint", refused)
+    monkeypatch.setattr("fastmlp.training.fit.Epochs", refused)
+    Case().run()
