@@ -153,8 +153,8 @@ class Trainable(Differentiable):
         A checkpoint is a file that is whole or not there. The one before it is kept, under the name with ``.previous`` behind
         it, and `resume` takes that, with a warning, if the newer one is damaged. `fastmlp.load` reads a checkpoint as a model.
         It holds what schedules, `fastmlp.EarlyStopping` and callbacks with ``state_dict`` and ``load_state_dict`` remember, and
-        checksums of the data. What other callbacks and metrics remember, it does not: callbacks without these methods are called
-        as ever, and start anew. Of a user's schedule the class's name is compared, not its settings. `LBFGS` has no checkpoints.
+        checksums of the data. What other callbacks and metrics remember, it does not: callbacks without these methods are
+        called as ever, and start anew. Of a user's schedule the class's name is compared, not its settings. `LBFGS` has none.
 
         Ctrl-C is seen between steps, several times a second unless one step takes longer, and leaves a model that can be
         used and trained on. An exception in a callback, a metric or a schedule ends the fit, and leaves the model as the last
@@ -243,6 +243,10 @@ class Trainable(Differentiable):
         checks.generator(rng)
         settings = {"rows": len(data.X), "batch_size": job.batch, "shuffle": job.shuffle, "pieces": data.pieces}
         course.settings(**settings, optimizer=describe(chosen))
+        return self._run(course, job, data, rng)
+
+    def _run(self, course: Epochs, job: Job, data: dataset.Data, rng: Any) -> History:
+        """Train on data that lie as the kernels read them, or by pieces; `rng` is drawn from when all has been checked."""
         orders = np.random.default_rng(0) if data.pieces and job.shuffle else None
         seeded = job.shuffle or rng is not None or any(self.network.dropout)
 
@@ -333,8 +337,8 @@ class Trainable(Differentiable):
             As for `fit`, of `validation_data` only.
         checkpoint, every, resume
             As for `fit`. The batches must come again as they came: a map-style dataset is asked for the next one; a source with
-            ``state_dict()`` and ``load_state_dict(state)``, such as torchdata's ``StatefulDataLoader``, gets its state back, and
-            its next iterator goes on from there; any other is iterated over up to that place, an iterator from its very
+            ``state_dict()`` and ``load_state_dict(state)``, such as torchdata's ``StatefulDataLoader``, gets its state back,
+            and its next iterator goes on from there; any other is iterated over up to that place, an iterator from its very
             beginning. The last batch before it must have the checksum that it had. A function is not called for epochs that
             are done: what it returns must not depend on how often it has been called.
 
