@@ -250,6 +250,13 @@ def to_torch(model: Exported) -> "torch.nn.Sequential":
         model = fastmlp.Model([4, 8, 3], loss="cross_entropy", dropout=0.1)
         net = fastmlp.to_torch(model).eval()
         net(torch.zeros(1, 4, dtype=torch.float64))
+
+    >>> import fastmlp
+    >>> try:
+    ...     fastmlp.to_torch("net.pt")
+    ... except TypeError as error:
+    ...     print(error)
+    model must be a fastmlp.Model or a fitted estimator, got 'net.pt'
     """
     network = given.network(model)
     try:

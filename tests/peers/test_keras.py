@@ -161,7 +161,7 @@ def test_refused(name: str, tmp_path: Path) -> None:
 def test_other_models_refused(tmp_path: Path) -> None:
     inputs = keras.Input((3,))
     functional = keras.Model(inputs, layers.Dense(2)(inputs))
-    with pytest.raises(ValueError, match="got a Functional, where a Sequential is read|Functional, which is not"):
+    with pytest.raises(ValueError, match=r"got a Functional, where a Sequential is read|Functional, which is not"):
         from_keras(functional)
     with pytest.raises(ValueError, match="one that is not built"):
         from_keras(keras.Sequential([layers.Dense(3)]))
