@@ -135,8 +135,12 @@ class Live:
 
     def arrays(self, path: tuple[str, ...], count: int) -> Arrays:
         """Those of the next layer that has any."""
-        arrays = next(self._layers).get_weights()
-        return [(array.shape, partial(checks.numbers, "source", array)) for array in arrays[:count]]
+        layer = next(self._layers)
+        arrays = layer.get_weights()[:count]
+        for array in arrays:
+            if array.dtype.kind != "f":
+                raise ValueError(f"source must have parameters of real numbers, got {array.dtype} in {layer.name!r}")
+        return [(array.shape, partial(np.asarray, array)) for array in arrays]
 
 
 def _with_arrays(model: Any) -> list[Any]:
@@ -180,6 +184,8 @@ def _of_file(archive: Archive, chain: Chain) -> None:
         raise archive.refused(f"a 'config.json' that is not JSON: {error}") from None
     try:
         Reader(chain, Stored(archive.read("model.weights.h5"))).take(config)
+    except RecursionError:  # a message about what is nested
+        raise archive.refused("a 'config.json' that is nested too deep") from None
     except ValueError as error:
         raise error if str(error).startswith(repr(archive.path)) else archive.refused(str(error)) from None
 
@@ -215,8 +221,7 @@ class Reader:
             elif kind == "Normalization":
                 self._normalization(settings, place)
             elif kind == "Dropout":
-                rate = settings.get("rate")
-                self._chain.dropout(self._named(kind, settings), checks.real("rate", rate) if rate is not None else 0.0)
+                self._dropout(settings)
             elif kind == "Activation":
                 self._activation(settings.get("activation"), self._named(kind, settings))
             elif kind in LAYERS:
@@ -237,10 +242,18 @@ class Reader:
     def _named(self, kind: str, settings: dict[str, Any]) -> str:
         return f"{kind[:100]} {str(settings.get('name'))[:100]!r}"
 
+    def _dropout(self, settings: dict[str, Any]) -> None:
+        name, rate = self._named("Dropout", settings), settings.get("rate", 0)
+        if type(rate) not in (int, float) or not 0 <= rate < 1 or settings.get("noise_shape") is not None:
+            raise self._chain.refused(f"{name} of rate={rate!r:.100} and noise_shape={settings.get('noise_shape')!r:.100}")
+        self._chain.dropout(name, rate)
+
     def _dense(self, settings: dict[str, Any], path: tuple[str, ...]) -> None:
         name, units, bias = self._named("Dense", settings), settings.get("units"), settings.get("use_bias", True)
         if type(units) is not int or type(bias) is not bool:
             raise self._chain.refused(f"{name} of units={units!r:.100} and use_bias={bias!r:.100}")
+        if settings.get("lora_rank") is not None or settings.get("quantization_config") is not None:
+            raise self._chain.refused(f"{name}, quantized or adapted by LoRA")
         arrays = self._source.arrays(path, 1 + bias)
         shapes = [shape for shape, _ in arrays]
         if [len(shape) for shape in shapes] != [2, 1][: 1 + bias] or any(shape[-1] != units for shape in shapes):

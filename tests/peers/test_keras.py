@@ -173,6 +173,17 @@ def test_other_models_refused(tmp_path: Path) -> None:
         from_keras(tmp_path / "net.weights.h5")
 
 
+def test_quantized_refused() -> None:
+    net = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    net.layers[0].quantize("int8")
+    with pytest.raises(ValueError, match="quantized or adapted by LoRA"):
+        from_keras(net)
+    other = keras.Sequential([keras.Input((4,)), layers.Dense(3, use_bias=False)])
+    other.layers[0].enable_lora(2)
+    with pytest.raises(ValueError, match="quantized or adapted by LoRA"):
+        from_keras(other)
+
+
 def test_a_fit_image_is_a_row() -> None:
     net = keras.Sequential([keras.Input((4, 5)), layers.Flatten(), layers.Dense(3, "relu")])
     X = np.random.default_rng(0).standard_normal((7, 4, 5)).astype("f4")
