@@ -7,10 +7,13 @@ from fastmlp.activations import CustomActivation
 from fastmlp.callbacks import Callback, EarlyStopping
 from fastmlp.compiled import CompiledModel
 from fastmlp.engine.threads import get_num_threads, set_num_threads
+from fastmlp.files.load import load
 from fastmlp.history import History
 from fastmlp.interchange.c import to_c
 from fastmlp.interchange.keras import from_keras
 from fastmlp.interchange.numpy import to_numpy
+from fastmlp.interchange.onnx.read import from_onnx
+from fastmlp.interchange.onnx.write import to_onnx
 from fastmlp.interchange.sklearn import from_sklearn, to_sklearn
 from fastmlp.interchange.torch import from_torch, to_torch
 from fastmlp.kernels.machine.cache import CacheWarning
@@ -19,13 +22,13 @@ from fastmlp.losses import CustomLoss, RowLoss
 from fastmlp.model import Gradients, LayerOutput, Model
 from fastmlp.optimizers import SGD, Adagrad, Adam, Adamax, AdamW, Lion, Nadam, RAdam, RMSprop
 from fastmlp.training.epochs import DivergenceError
+from fastmlp.version import __version__ as __version__
 from fastmlp.warmup import warmup
 
 if TYPE_CHECKING:
     from fastmlp.sklearn.estimators import MLPClassifier as MLPClassifier
     from fastmlp.sklearn.estimators import MLPRegressor as MLPRegressor
 
-__version__ = "0.1.0"
 __docformat__ = "numpy"
 __all__ = [
     "LBFGS",
@@ -52,16 +55,19 @@ __all__ = [
     "RowLoss",
     "activations",
     "from_keras",
+    "from_onnx",
     "from_sklearn",
     "from_torch",
     "get_num_threads",
     "kernels",
+    "load",
     "losses",
     "metrics",
     "schedules",
     "set_num_threads",
     "to_c",
     "to_numpy",
+    "to_onnx",
     "to_sklearn",
     "to_torch",
     "warmup",

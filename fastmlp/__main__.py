@@ -1,5 +1,6 @@
-"""``python -m fastmlp``: the notebook's training, compiled, and the same program in NumPy beside it."""
+"""``python -m fastmlp``: the notebook's training, compiled, and the same program in NumPy beside it; or the command line."""
 
+import sys
 import time
 
 import numpy as np
@@ -76,4 +77,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        from fastmlp import cli
+
+        sys.exit(cli.main())
     main()

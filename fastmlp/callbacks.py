@@ -23,6 +23,10 @@ class Callback:
     A fit with callbacks goes epoch by epoch. An exception ends it: the model is then as that epoch left it. An object whose
     attribute ``monitor`` is a string watches what has that name in the logs: a fit that does not report it refuses the object.
 
+    A callback that remembers something of the fit may have ``state_dict()``, which returns it (text, numbers, None, arrays, and
+    lists and dicts of these), and ``load_state_dict(state)``: checkpoints keep it, and a fit that goes on from one calls the
+    latter behind ``on_train_begin``.
+
     The logs are dicts. At an epoch's end they have its number ``epoch``, counted from 0, and what `Model.fit` reports of it. At
     the beginning they have the ``epochs``, and the ``steps`` of an epoch, which are None where they are not known.
 
@@ -168,10 +172,26 @@ class EarlyStopping(Callback):
         self.stopped_epoch = logs["epoch"]
         return True
 
+    def state_dict(self) -> dict[str, Any]:
+        """What it knows of the fit under way, for a checkpoint."""
+        state = {**self._best.state_dict(), "wait": self._wait, "params": self._params, "before": self._before}
+        return state | {"best_epoch": self.best_epoch, "stopped_epoch": self.stopped_epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with what `state_dict` has returned."""
+        self._best.load_state_dict(state)
+        self._wait, self._params, self._before = state["wait"], state["params"], state["before"]
+        self.best_epoch, self.stopped_epoch = state["best_epoch"], state["stopped_epoch"]
+
     def on_train_end(self, model: Model, logs: dict[str, Any]) -> None:
         if self._params.size:
             model.params[...] = self._params
         self._params, self._before = np.zeros(0), None  # the next fit may be of another model, and this one's weights are large
+
+
+def has_state(owner: Any) -> bool:
+    """Whether a checkpoint can hold what it remembers."""
+    return all(callable(getattr(owner, name, None)) for name in ("state_dict", "load_state_dict"))
 
 
 Hook = Callable[[Any, dict[str, Any]], object]

@@ -208,3 +208,15 @@ class RowLoss(UsersLoss):
             The network's, float32 or float64.
         """
         return compile_row_loss(self.function, self.targets, dtype)
+
+
+def _poisson(z: Any, y: Any) -> Any:
+    return np.exp(z) - y + (y * (np.log(y) - z) if y != 0 else 0.0)
+
+
+def _poisson_slope(z: Any, y: Any) -> Any:
+    return np.exp(z) - y
+
+
+# The regressors' poisson, of the logarithm of what is predicted, where (p - y) has no 0 / 0.
+POISSON = CustomLoss("poisson_deviance", _poisson, _poisson_slope, check_gradient=False)

@@ -1,18 +1,21 @@
 """Model: a multilayer perceptron, as users see it. It validates; its `Engine` owns the buffers and calls the kernels."""
 
+import os
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastmlp import arguments, checks
+from fastmlp import arguments, checks, display
 from fastmlp.activations import CustomActivation, init_of
 from fastmlp.compiled import CompiledModel
 from fastmlp.engine.engine import Engine
+from fastmlp.files import description, models
 from fastmlp.initialisation import INITS, initialise
-from fastmlp.losses import LOSSES, CustomLoss, RowLoss, UsersLoss
+from fastmlp.losses import CustomLoss, RowLoss
 from fastmlp.network import Network
+from fastmlp.optimizers import KIND_NAMES, KINDS
 from fastmlp.training.fit import Trainable
 from fastmlp.training.steps import Gradients as Gradients  # pickles look for it here
 from fastmlp.types import Activations, ArrayLike, DType, InitName, LossName, Rng
@@ -100,7 +103,7 @@ class Model(Trainable):
     ) -> None:
         checks.choice("init", init, INITS)
         generator = checks.generator(rng)
-        self._build(arguments.sizes(sizes), activations, loss, checks.dtype(dtype), dropout)
+        self._start(Network.of(sizes, activations, loss, dtype, dropout))
         for weights, activation in zip(self.weights, self.activations, strict=True):
             initialise(weights, init_of(activation) if init == "auto" else init, generator)
 
@@ -141,25 +144,18 @@ class Model(Trainable):
         matrices, vectors = arguments.parameters(weights, biases, dtype)
         model = cls.__new__(cls)
         sizes = len(matrices[0]), *(matrix.shape[1] for matrix in matrices)
-        model._build(sizes, activations, loss, matrices[0].dtype, dropout)
+        model._start(Network.of(sizes, activations, loss, matrices[0].dtype, dropout))
         for views, arrays in ((model.weights, matrices), (model.biases, vectors)):
             for view, array in zip(views, arrays, strict=True):
                 view[...] = array
         return model
 
-    def _build(self, sizes: tuple[int, ...], activations: Any, loss: Any, dtype: np.dtype, dropout: Any) -> None:
-        known = loss if isinstance(loss, UsersLoss) else LOSSES[checks.choice("loss", loss, LOSSES)]
-        name = loss.name if isinstance(loss, UsersLoss) else loss
-        names = arguments.activations(activations, len(sizes) - 1, name, known.output)
-        self.network = Network(sizes, names, loss, dtype, arguments.dropout(dropout, len(sizes) - 2))
+    def _start(self, network: Network) -> None:
+        self.network, self._code = network, network.loss_code()
         try:
-            self._start()
+            self._engine = Engine(network)
         except MemoryError as error:
-            raise MemoryError(f"sizes={list(sizes)} make a model that is larger than the memory: {error}") from None
-
-    def _start(self) -> None:
-        self._code = self.network.loss_code()
-        self._engine = Engine(self.network)
+            raise MemoryError(f"sizes={list(network.sizes)} make a model that is larger than the memory: {error}") from None
 
     # By name: pages of the API show what a class itself has.
     fit, fit_batches = Trainable.fit, Trainable.fit_batches
@@ -168,17 +164,30 @@ class Model(Trainable):
     copy, set_params_from = Trainable.copy, Trainable.set_params_from
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_code"} | {"_engine": self._engine.save()}
+        """Dicts, strings, numbers and arrays, besides what users have written themselves: what `skops` asks for."""
+        state = {name: value for name, value in vars(self).items() if name != "_code"}
+        saved = self._engine.save()
+        kind = saved["kind"]
+        state |= {"network": self.network.parts(), "_engine": saved | {"kind": KIND_NAMES.get(kind, kind)}}
+        if self._followed is not None:
+            state["_followed"] = tuple(map(description.held, self._followed))
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
-        if "network" not in state:  # of fastmlp before it had a `Network`: the parts themselves
+        if isinstance(state.get("network"), dict):
+            state["network"] = Network.from_parts(state["network"])
+        elif "network" not in state:  # of fastmlp before it had a `Network`: the parts themselves
             name, known = state.pop("loss_name"), state.pop("_loss")
             sizes, activations, dtype, dropout = (state.pop(part) for part in ("sizes", "activations", "dtype", "dropout"))
             state["network"] = Network(sizes, activations, known if isinstance(known, CustomLoss) else name, dtype, dropout)
-        saved = state.pop("_engine")
+        saved = dict(state.pop("_engine"))
+        saved["kind"] = KINDS.get(saved["kind"], saved["kind"])
+        if state.get("_followed") is not None:
+            schedule, course = map(description.given_back, state["_followed"])
+            state["_followed"] = schedule, description.went_on(schedule, course)
         vars(self).update(state)
-        self._start()
+        self._start(self.network)
         self._engine.restore(saved)
 
     @property
@@ -344,6 +353,44 @@ class Model(Trainable):
         live = checks.flag("live", live)
         return CompiledModel(self.network, self._engine.parameters(live), self if live else None)
 
+    def save(self, path: str | os.PathLike[str], *, optimizer: bool = False) -> None:
+        """Write the model to a file, from which `fastmlp.load` makes it again, to the last bit.
+
+        In the safetensors layout, under the names that PyTorch has for an ``nn.Sequential`` of Linear, activation, Linear and
+        so on: ``0.weight`` (fan_out, fan_in), ``0.bias`` (fan_out,), ``2.weight``. `fastmlp/files/FORMAT.md` has all of it.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Its folder must be there. A file that is there is replaced when all is written, and else stays as it is.
+        optimizer : bool
+            Whether to write what the optimiser remembers too, with which a next `fit` goes on as this model's would.
+
+        Raises
+        ------
+        TypeError
+            If an argument is of the wrong kind.
+        OSError
+            If the file cannot be written.
+
+        Notes
+        -----
+        Of a `CustomActivation`, `CustomLoss` or `RowLoss` the file has the name: who reads it gives ``custom=[...]``.
+
+        Examples
+        --------
+        >>> import fastmlp, tempfile, pathlib
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "model.safetensors"
+        >>> fastmlp.Model([784, 256, 10], rng=0, dtype="float32").save(path)
+        >>> path.stat().st_size - 4 * (784 * 256 + 256 + 256 * 10 + 10) < 1000
+        True
+        """
+        optimizer = checks.flag("optimizer", optimizer)
+        saved = self._engine.save()
+        memory, tensors = models.memory(saved) if optimizer else (None, {})
+        tensors |= models.layers(self.network, saved["params"])
+        models.write(path, tensors, "model", network=description.network(self.network), optimizer=memory)
+
     def trim(self) -> None:
         """Give back the memory that only makes the next calls faster: this model's scratch, and that which all models share.
 
@@ -370,7 +417,10 @@ class Model(Trainable):
         2      3 -> 1  identity             4     32
         total                              13    104
         """
-        rows = [("layer", "shape", "activation", "parameters", "bytes")]
+        return display.table(*self._table())
+
+    def _table(self) -> tuple[list[tuple[str, ...]], list[bool]]:
+        rows: list[tuple[str, ...]] = [("layer", "shape", "activation", "parameters", "bytes")]
         for index, (fan_in, fan_out) in enumerate(pairwise(self.sizes)):
             parameters = (fan_in + 1) * fan_out
             size = parameters * self.dtype.itemsize
@@ -378,12 +428,12 @@ class Model(Trainable):
                 (str(index + 1), f"{fan_in} -> {fan_out}", str(self.activations[index]), f"{parameters:,}", f"{size:,}")
             )
         rows.append(("total", "", "", f"{self.params.size:,}", f"{self.params.nbytes:,}"))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = []
-        for row in rows:
-            cells = [cell.rjust(w) if i > 2 else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
-            lines.append("  ".join(cells).rstrip())
-        return "\n".join(lines)
+        return rows, [False, False, False, True, True]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the summary as a table, below the loss and the dtype."""
+        dropout = f", dropout {', '.join(f'{share:g}' for share in self.dropout)}" if any(self.dropout) else ""
+        return display.html_table(f"fastmlp.Model: {self.loss_name}, {self.dtype}{dropout}", *self._table())
 
     def __repr__(self) -> str:
         layers = "-".join(map(str, self.sizes))

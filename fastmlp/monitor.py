@@ -1,6 +1,7 @@
 """What a fit watches: the name among its logs, the better direction, and the best value so far."""
 
 from collections.abc import Collection, Mapping
+from types import NoneType
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -64,6 +65,21 @@ class Best:
             return False
         self.value = value
         return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it knows of the fit: the best value, of what, and the better direction; None as long as there are no logs."""
+        watched, mode = self._found or (None, None)
+        return {"best": self.value, "watched": watched, "mode": mode}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Know what another one knew; raises ValueError if that is none of its states."""
+        best, watched, mode = state.get("best"), state.get("watched"), state.get("mode")
+        found = isinstance(watched, str) and mode in ("min", "max")
+        if not (found or (watched is mode is best is None)) or not isinstance(best, int | float | NoneType):
+            raise ValueError(
+                f"a best value must have what it is of and a mode of 'min' or 'max', got {best!r}, {watched!r}, {mode!r}"
+            )
+        self.value, self._found = best, (str(watched), str(mode)) if found else None
 
     def beats(self, other: float) -> bool:
         """Whether the best value is better than another by more than min_delta."""

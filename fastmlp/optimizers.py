@@ -453,6 +453,33 @@ class RAdam(Optimizer):
     weight_decay: float = 0.0
 
 
+@dataclass(frozen=True, repr=False)
+class SklearnSGD(SGD):
+    """The estimators' SGD, whose velocity contains the learning rate, with an L2 penalty divided by the batch's rows."""
+
+    gain: float = 1.0  # type: ignore[misc]  # of a fit, not of the class
+    by_mass: float = 1.0  # type: ignore[misc]
+    sklearn: float = 1.0
+
+    def __post_init__(self) -> None:
+        """scikit-learn has checked the settings; its momentum may be 1."""
+
+
+@dataclass(frozen=True, repr=False)
+class SklearnAdam(Adam):
+    """The estimators' Adam, with epsilon added before the bias correction, and an L2 penalty divided by the batch's rows."""
+
+    gain: float = 1.0  # type: ignore[misc]  # of a fit, not of the class
+    by_mass: float = 1.0  # type: ignore[misc]
+    sklearn: float = 1.0
+
+    def __post_init__(self) -> None:
+        """scikit-learn has checked the settings."""
+
+
+# Whose memory files and pickles hold, by the name that is in them.
+KINDS: dict[str, type[Optimizer]] = {**OPTIMIZERS, "sklearn.sgd": SklearnSGD, "sklearn.adam": SklearnAdam}
+KIND_NAMES = {kind: name for name, kind in KINDS.items()}
 NAMED: dict[str, type[Optimizer] | type[LBFGS]] = {**OPTIMIZERS, "lbfgs": LBFGS}
 DEFAULT = SGD()
 

@@ -49,6 +49,14 @@ class Course(ABC):
     def observe(self, logs: Mapping[str, Any]) -> None:
         """Note an epoch's logs, which are those that callbacks get."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """What it remembers, for a checkpoint: text, numbers, None, arrays, and lists and dicts of these."""
+        raise TypeError(f"lr must be a schedule whose course has state_dict and load_state_dict, got {type(self).__name__}")
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Remember what `state_dict` has returned."""
+        raise TypeError(f"lr must be a schedule whose course has state_dict and load_state_dict, got {type(self).__name__}")
+
 
 class Schedule(ABC):
     """A learning rate for each step of a fit.
@@ -400,6 +408,22 @@ class _Plateau(Course):
             lowest = min(self._settings.min_lr / self._settings.lr, self._scale)
             self._scale = max(self._scale * self._settings.factor, lowest)
             self._wait, self._cooldown = 0, self._settings.cooldown
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"scale": self._scale, "wait": self._wait, "cooldown": self._cooldown, **self._best.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        scale, wait, cooldown = (state.get(name) for name in ("scale", "wait", "cooldown"))
+        if not isinstance(scale, int | float) or not 0 <= scale <= 1 or len(state) != 6:
+            raise ValueError(f"a plateau must have a scale in [0, 1], wait, cooldown, best, watched and mode; got {state!r}")
+        wait, cooldown = checks.count("wait", wait, 0), checks.count("cooldown", cooldown, 0)
+        self._best.load_state_dict(state)
+        self._scale, self._wait, self._cooldown = scale, wait, cooldown
+
+
+KINDS: dict[str, type[Schedule]] = {
+    kind.__name__: kind for kind in (Constant, Cosine, Exponential, InverseScaling, OneCycle, ReduceOnPlateau, Step)
+}
 
 
 def _epoch(first: int, count: int, steps: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -314,9 +315,24 @@ def optimizer(kind: Any) -> Function:
     return Function(kind, {}, **{name: SETTINGS[name] for name in inspect.signature(kind).parameters})
 
 
+PATH = [(value, "^path must be a string or a path, got ") for value in (3, b"net.h", ["net.h"])]
+FILE = Path(__file__).parent / "data/files/model-1.safetensors"
+ONNX = Path(__file__).parent / "data/onnx/keras_relu.onnx"
 EXPORT = {
     "model": [(value, "^model must be a fastmlp.Model or a fitted estimator, got ") for value in (None, "net.h", Model, W)],
-    "path": [(value, "^path must be a string or a path, got ") for value in (None, 3, b"net.h")],
+    "path": PATH,
+}
+
+
+KEEPING = {
+    "checkpoint": PATH,
+    "every": [
+        *((value, "^every must be 'epoch', a number of steps .* got ") for value in (None, True, [1], 1j)),
+        *((value, "^every must be one of epoch; got ") for value in ("epochs", "")),
+        *((value, "^every must be a finite number above 0, got ") for value in (0.0, -1.0, np.nan, np.inf)),
+        *((value, "^every must be at least 1, got ") for value in (0, -1)),
+    ],
+    "resume": [*PATH, (FILE, "^.* cannot be read: kind must be one of checkpoint; got 'model'$")],
 }
 
 
@@ -354,6 +370,7 @@ TABLE = {
         {**XY, "epochs": 2, "batch_size": 4},
         **DATA,
         **COURSE,
+        **KEEPING,
         epochs=whole("epochs"),
         batch_size=whole("batch_size"),
         shuffle=flag("shuffle"),
@@ -375,6 +392,7 @@ TABLE = {
         {"batches": [(X, Y)], "epochs": 2},
         {"metrics": {"batches": [(X, Y)], "epochs": 2, "validation_data": (X, Y)}},
         **COURSE,
+        **KEEPING,
         batches=[
             *((value, "^batches must be an iterable or a function that returns one, got ") for value in (None, 3)),
             *(([value], r"^batches must hold \(X, y\) or \(X, y, sample_weight\), got ") for value in (X, (X,), "Xy", 3)),
@@ -398,6 +416,13 @@ TABLE = {
         MODEL.set_params_from, {"other": np.ones(26)}, other=OTHER, tau=number("tau", 0, -0.1, 1.001)
     ),
     "Model.compiled": Function(MODEL.compiled, {}, live=flag("live")),
+    "Model.save": Function(MODEL.save, {"path": os.devnull}, path=[*PATH, (None, PATH[0][1])], optimizer=flag("optimizer")),
+    "load": Function(
+        fastmlp.load,
+        {"path": FILE},
+        path=[*PATH, (None, PATH[0][1]), (os.devnull, "cannot be read")],
+        custom=[(value, "^custom must be a sequence of CustomActivation") for value in (3, "relu", ["relu"], None)],
+    ),
     "CompiledModel.pull": Function(
         MODEL.compiled().pull,
         {"x": X, "g": Y},
@@ -472,6 +497,28 @@ TABLE = {
         scale=[*columns("scale"), *((like(value, (3,)), "^scale must be above 0, got ") for value in (0, -1))],
     ),
     "to_numpy": Function(fastmlp.to_numpy, {"model": MODEL}, **EXPORT),
+    "to_onnx": Function(
+        fastmlp.to_onnx,
+        {"model": MODEL},
+        **EXPORT,
+        input_name=[
+            (3, "^input_name must be a string, got 3$"),
+            ("", "^input_name and output_names must be names"),
+        ],
+        output_names=[
+            *((value, "^output_names must be a sequence of strings or None, got ") for value in (3, "output")),
+            ([3], r"^output_names\[0\] must be a string, got 3$"),
+            (["a", "b"], "^output_names must be 1, for output; got 2$"),
+        ],
+        fold=flag("fold"),
+    ),
+    "from_onnx": Function(
+        fastmlp.from_onnx,
+        {"path": ONNX},
+        path=[*PATH, (None, PATH[0][1]), (FILE, "cannot be read as a network")],
+        output=[(3, "^output must be a string, got 3$"), ("no such", "output must be a value that the graph computes")],
+        loss=choice("loss", "cross_entropy")[:2],
+    ),
     "warmup": Function(fastmlp.warmup, {}, dtype=DTYPE),
     **{
         f"metrics.{name}": Function(
@@ -514,6 +561,7 @@ TABLE = {
 }
 # Called by fits, with arguments of theirs.
 PROTOCOL = {"on_train_begin", "on_epoch_end", "on_train_end", "rates", "start", "observe", "code", "compare", "hyper"}
+PROTOCOL |= {"state_dict", "load_state_dict"}
 OTHERS = {
     "CompiledModel": "made by compiled",
     "Gradients": "what backward returns",

@@ -40,7 +40,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(dataset, "WHOLE", 100)
     monkeypatch.setattr(dataset, "PIECE", 16 * COLUMNS * 8)
     sizes = []
-    converted = dataset.Data._converted
+    converted = dataset.Data.converted
 
     def watched(self: dataset.Data, rows: Any) -> np.ndarray:
         X = converted(self, rows)
@@ -48,7 +48,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             sizes.append(len(X))
         return X
 
-    monkeypatch.setattr(dataset.Data, "_converted", watched)
+    monkeypatch.setattr(dataset.Data, "converted", watched)
     return sizes
 
 

@@ -21,11 +21,15 @@ EXCEPTIONS = {
     "EarlyStopping.on_train_begin": "see Callback",
     "EarlyStopping.on_epoch_end": "see Callback",
     "EarlyStopping.on_train_end": "see Callback",
+    "EarlyStopping.state_dict": "see Callback",
+    "EarlyStopping.load_state_dict": "see Callback",
     "Gradients": "`Model.backward` shows them",
     "LayerOutput": "`Model.layer_outputs` shows it",
     "schedules.Course": "a fit calls it: `ReduceOnPlateau` shows what comes of it",
     "schedules.Course.observe": "see Course",
     "schedules.Course.scale": "see Course",
+    "schedules.Course.state_dict": "see Course",
+    "schedules.Course.load_state_dict": "see Course",
 }
 SHAPED = re.compile("ndarray|tuple|list|dict|Any")  # results of which a summary cannot say all
 

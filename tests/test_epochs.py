@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import Model, schedules
+from fastmlp import Model, display, schedules
 from fastmlp.training.epochs import interrupted
 
 X = np.random.default_rng(0).standard_normal((20, 2))
@@ -99,7 +99,7 @@ def test_a_bar_counts_the_epochs(settings: dict[str, Any], capsys: pytest.Captur
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "3000/3000" in shown.err
-    assert f"loss={history['loss'][-1]:.4g}" in shown.err
+    assert f"loss={display.number(history['loss'][-1])}" in shown.err
 
 
 def test_a_bar_is_closed_after_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:

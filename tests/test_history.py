@@ -102,3 +102,24 @@ def test_plot_without_matplotlib_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r'pip install "fastmlp\[plot\]"'):
         fastmlp.History(epoch=range(1), loss=[1.0]).plot()
+
+
+# ---- to_frame --------------------------------------------------------------------------------------------------------
+
+
+def test_to_frame_is_a_table_by_epochs():
+    pandas = pytest.importorskip("pandas")
+    model = fastmlp.Model([2, 1], rng=0)
+    history = model.fit(X, Y, epochs=5, lr=0.1, metrics=["mse"], validation_data=(X, Y), initial_epoch=2)
+    frame = history.to_frame()
+    assert isinstance(frame, pandas.DataFrame)
+    assert (frame.index.name, frame.index.tolist()) == ("epoch", [2, 3, 4])
+    assert frame.columns.tolist() == [name for name in history if name != "epoch"]
+    assert all(frame[name].tolist() == history[name] for name in frame)
+    assert fastmlp.History(epoch=range(0), loss=[]).to_frame().shape == (0, 1)
+
+
+def test_to_frame_without_pandas_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r"History\.to_frame needs pandas: pip install pandas"):
+        fastmlp.History(epoch=range(1), loss=[1.0]).to_frame()

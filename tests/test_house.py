@@ -24,15 +24,18 @@ FLOORS = [
     ["kernels.layer"],
     ["kernels.net"],
     ["kernels"],
-    ["checks", "initialisation", "history"],
+    ["checks", "display", "initialisation", "history", "version"],
     ["custom", "derivatives", "activations", "losses"],
     ["arguments"],
     ["metrics", "monitor", "schedules", "optimizer", "optimizers", "lbfgs", "network", "types"],
     ["engine"],
+    ["files"],
     ["training", "callbacks", "compiled"],
     ["model"],
-    ["sklearn", "estimators", "warmup", "onnx", "interchange"],
+    ["tabular"],
+    ["sklearn", "estimators", "warmup", "onnx", "interchange", "files.load"],
     [""],  # fastmlp itself
+    ["cli"],
     ["__main__"],
 ]
 # Imports that close a circle: who, what, and why.
@@ -48,7 +51,6 @@ LONG = {
     "kernels.net.narrow.narrow_batches": "a step takes 40 ns: what it needs stays in registers from one to the next",
     "kernels.net.resident._resident": "makes a kernel, and holds it",
     "kernels.net.resident._resident.resident": "the whole net is a set of local variables, in registers",
-    "training.fit.Trainable.fit": "checks all of its arguments before anything changes",
 }
 # The kernels that Python calls take arrays one by one: each costs 30 ns, but a NamedTuple of them microseconds.
 MANY = {

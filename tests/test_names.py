@@ -151,7 +151,7 @@ def test_a_models_names() -> None:
     methods = {name for name in shown if callable(getattr(model, name))}
     assert methods == {
         "apply_gradient", "backward", "compiled", "copy", "fit", "fit_batches", "forward", "from_weights", "gradient",
-        "layer_outputs", "loss", "predict", "set_params_from", "step", "summary", "trim",
+        "layer_outputs", "loss", "predict", "save", "set_params_from", "step", "summary", "trim",
     }  # fmt: skip
     assert shown - methods == listed(Model.__doc__ or "")
     for name in methods:
@@ -160,4 +160,4 @@ def test_a_models_names() -> None:
 
 def test_a_historys_names() -> None:
     history = Model([2, 1], rng=0).fit(X, Y)
-    assert {name for name in dir(history) if not name.startswith("_")} == {"get", "items", "keys", "plot", "values"}
+    assert {name for name in dir(history) if not name.startswith("_")} == {"get", "items", "keys", "plot", "to_frame", "values"}

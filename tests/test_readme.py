@@ -48,7 +48,7 @@ def test_programs(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
         for number in range(3, len(PROGRAMS)):
             run(number)
         sys.modules["matplotlib.pyplot"].close("all")
-    assert list(names["table"].columns[:2]) == ["epoch", "loss"]
+    assert (names["table"].index.name, names["table"].columns[0]) == ("epoch", "loss")
     assert (tmp_path / "net.py").read_text() == names["program"]
     if COMPILERS:
         main, program = tmp_path / "main.c", tmp_path / "program"
@@ -66,6 +66,7 @@ PAGES = (
     "asv_bench/README.md",
     "fastmlp/NUMBERS.md",
     "fastmlp/README.md",
+    "fastmlp/files/FORMAT.md",
     "tests/README.md",
     "tests/gallery/README.md",
 )

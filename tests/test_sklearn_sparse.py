@@ -35,7 +35,7 @@ def pieces(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             yield part
 
     monkeypatch.setattr(coefficients, "parts", noted)
-    monkeypatch.setattr("fastmlp.sklearn.perceptron.parts", noted)
+    monkeypatch.setattr("fastmlp.sklearn.checkpoint.parts", noted)
     return seen
 
 

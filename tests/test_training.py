@@ -41,9 +41,9 @@ def test_a_plain_fit_is_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     model, lengths = net("mse"), []
     train = model._engine.train
 
-    def watched(job: Any, losses: np.ndarray, look: Any) -> None:
+    def watched(job: Any, losses: np.ndarray, look: Any) -> int:
         lengths.append(len(losses))
-        train(job, losses, look)
+        return train(job, losses, look)
 
     monkeypatch.setattr(model._engine, "train", watched)
     model.fit(X, y, 50, 7, verbose=0)

@@ -8,7 +8,6 @@ only says that something is ready is set last.
 
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from operator import call
 from time import monotonic
 from typing import Any
@@ -43,12 +42,14 @@ class Engine:
     ----------
     params : (n,) array
         All parameters; may be written to between calls.
+    views : function
+        `Network.views`.
     unchecked : UsersLoss or None
         The loss, as long as its derivative has yet to be compared with differences.
     """
 
     def __init__(self, network: Network) -> None:
-        dtype = network.dtype
+        dtype, self.views = network.dtype, network.views
         self._space = Workspace(network)
         self._store = roomy(self._space.parameters, dtype)
         self.params = self._store[: self._space.parameters]
@@ -64,10 +65,11 @@ class Engine:
         """All that a copy needs to train on with the same bits."""
         with self._turn:
             kind, moments, averaged, _, progress = self._memory
+            vectors = moments[: moments.size // self._space.padded * self._space.padded].reshape(-1, self._space.padded)
             return {
                 "params": self.params.copy(),
                 "kind": kind,
-                "moments": moments.copy(),
+                "moments": vectors[:, : self.params.size].copy(),
                 "averaged": averaged,
                 "steps": progress.steps,
             }
@@ -82,15 +84,17 @@ class Engine:
         """
         with self._turn:
             params, given = np.asarray(saved["params"]), np.asarray(saved["moments"])
-            dtype, padded = self._store.dtype, self._space.padded
+            dtype, padded, count = self._store.dtype, self._space.padded, self.params.size
             if params.shape != self.params.shape or params.dtype != dtype:
-                raise ValueError(f"params must be {self.params.size} {dtype} numbers, got {params.dtype} {params.shape}")
-            if given.ndim != 1 or given.dtype != dtype or (given.size != 1 and given.size % padded):
-                raise ValueError(f"moments must be vectors of {padded} {dtype} numbers, got {given.dtype} {given.shape}")
-            moments = aligned(given.size, dtype)
-            moments[:] = given
-            averaged = bool(saved["averaged"]) and given.size >= padded
-            memory = Memory(saved["kind"], moments, averaged, *fresh(saved["steps"]))
+                raise ValueError(f"params must be {count} {dtype} numbers, got {params.dtype} {params.shape}")
+            if given.ndim == 1 and (given.size == 1 or not given.size % padded):  # of fastmlp before it left out the padding
+                given = given[: given.size // padded * padded].reshape(-1, padded)[:, :count]
+            if given.ndim != 2 or given.dtype != dtype or given.shape[1] != count:
+                raise ValueError(f"moments must be vectors of {count} {dtype} numbers, got {given.dtype} {given.shape}")
+            moments = aligned(max(len(given) * padded, 1), dtype)
+            if len(given):
+                moments.reshape(-1, padded)[:, :count] = given
+            memory = Memory(saved["kind"], moments, bool(saved["averaged"]) and len(given) > 0, *fresh(saved["steps"]))
             self._hyper_of = self._ready = None
             # One step of the interpreter: calls of C functions by C functions, between which no exception can come.
             tuple(map(call, (partial(setattr, self, "_memory", memory), partial(np.copyto, self.params, params))))
@@ -104,19 +108,15 @@ class Engine:
             copied[: self.params.size] = self.params
         return copied
 
-    def views(self, flat: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """The weights and the biases in a vector that is laid out as `params`."""
-        weights, biases = [], []
-        for (w, b), (fan_in, fan_out) in zip(self._space.offsets, pairwise(self._space.sizes), strict=True):
-            weights.append(flat[w:b].reshape(fan_in, fan_out))
-            biases.append(flat[b : b + fan_out].reshape(1, fan_out))
-        return weights, biases
+    def train(self, job: Job, losses: np.ndarray, look: Callable[[int], object]) -> int:
+        """Run the epochs that `losses` has room for; in between, `look` at how many are done. How many there are at the end.
 
-    def train(self, job: Job, losses: np.ndarray, look: Callable[[int], None]) -> None:
-        """Run the epochs that `losses` has room for; in between, `look` at how many are done."""
+        It ends before if there is a most of steps, or behind the step under way if a look says True. A next call with the same
+        job goes on in the middle of the epoch, whose loss so far is the first of the losses.
+        """
         with self._turn:
             self._check(job.X, job.y, job.code, job.weighted)
-            self._train(job, losses, look)
+            return self._train(job, losses, look)
 
     def step(self, X: np.ndarray, y: np.ndarray, code: int, optimizer: Optimizer, weighted: int = 0) -> float:
         """One epoch of one batch; the loss before it."""
@@ -130,7 +130,7 @@ class Engine:
                     losses = np.zeros(1)
                     self._train(job, losses, lambda done: None)
                     return losses.item()
-                self._prepare_training(job, 1, self._route(job), 1)
+                self._prepare_training(job, self._route(job), 1)
                 layout, memory = self._space.layout, self._memory
                 self._ready = ready = wanted, layout.plan, layout.own, layout.size, memory.moments, memory.state
             _, plan, own, size, moments, state = ready
@@ -142,16 +142,18 @@ class Engine:
             self._admit(X, y, code, weighted)
         return loss
 
-    def _train(self, job: Job, losses: np.ndarray, look: Callable[[int], None]) -> None:
-        space, epochs = self._space, len(losses)
-        work, steps = 3 * job.batch * space.parameters, epochs * -(-len(job.X) // job.batch)
+    def _train(self, job: Job, losses: np.ndarray, look: Callable[[int], object]) -> int:
+        space = self._space
+        steps = len(losses) * -(-len(job.X) // job.batch) - job.cursor // job.batch
+        work = 3 * job.batch * space.parameters
         route = self._route(job)
         shares = threads.share(job.batch, work, steps) if route.path in (GROUPS, BLOCKS) else 1
-        self._prepare_training(job, epochs, route, shares)
+        self._prepare_training(job, route, shares)
         layout, memory = space.layout, self._memory
         state, progress = memory.state, memory.progress
-        progress.cursor = progress.epoch = progress.tick = progress.within = 0
-        progress.random = job.seed
+        progress.epoch = progress.tick = progress.within = 0
+        progress.cursor, progress.random = job.cursor, job.seed
+        progress.stop = progress.steps + (steps if job.most is None else min(job.most, steps))
         if shares > 1:
             state[Progress.words :] = 0
         order = NO_ORDER if job.order is None else job.order
@@ -164,15 +166,17 @@ class Engine:
             if not kernels.train(*data, count, shares):
                 self._admit(job.X, job.y, job.code, job.weighted)
                 raise ValueError(f"order {order.shape} and rates {rates.shape} do not fit {len(job.X)} rows and {steps} steps")
-            look(progress.epoch)
-            if progress.epoch >= epochs:
+            if look(progress.epoch):
+                progress.stop = min(progress.stop, progress.steps + (progress.within > 0))
+            if progress.steps >= progress.stop:
                 break
             before, started = started, monotonic()
             if before:
                 count = int(count * min(tuning.CALL_SECONDS / (started - before + 1e-6), 8)) + 1
-        job.seed = progress.random
+        job.seed, job.cursor = progress.random, progress.cursor
         if layout.own is None:
             self._scratch.give(buffer)
+        return progress.epoch
 
     def check(self, X: np.ndarray, y: np.ndarray, code: int, weighted: int) -> None:
         """Raise if a user's loss is `unchecked`, and its derivative on the first rows is not that of the loss."""
@@ -343,6 +347,16 @@ class Engine:
         """Of the training that is under way, or was the last."""
         return self._memory.progress.epoch
 
+    @property
+    def steps(self) -> int:
+        """That the optimiser has done."""
+        return self._memory.progress.steps
+
+    @property
+    def kind(self) -> type[Optimizer]:
+        """Of the optimiser that has done them."""
+        return self._memory.kind
+
     def average(self) -> np.ndarray | None:
         """A copy of the parameters' running mean, where there is one."""
         with self._turn:
@@ -373,13 +387,13 @@ class Engine:
             self._hyper_of = None
             self._hyper = hyper
 
-    def _prepare_training(self, job: Job, epochs: int, route: Route, shares: int) -> None:
+    def _prepare_training(self, job: Job, route: Route, shares: int) -> None:
         if type(job.optimizer) is not self._memory.kind:  # the memory of the kind before must outlive what is refused
             self._admit(job.X, job.y, job.code, job.weighted)
         self._prepare(job.code, job.batch, job.weighted, route.path, shares)
         self._prepare_optimizer(job.optimizer)
         task = self._space.layout.task
-        task.samples, task.batch, task.epochs = len(job.X), job.batch, epochs
+        task.samples, task.batch = len(job.X), job.batch
         task.order = AS_THEY_LIE if job.order is None else SHUFFLED if job.shuffle else GIVEN
         task.rated = job.rates is not None
         self._cut(task, route, len(job.X) % job.batch)

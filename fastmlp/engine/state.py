@@ -36,6 +36,10 @@ class Job:
         0, or how weights make a mean: `fastmlp.kernels.layer.loss`.
     rates : (steps,) array or None
         A learning rate for each step of the call; None: the optimiser's.
+    cursor : int
+        Rows of the first epoch that earlier calls have done; moves on.
+    most : int or None
+        Steps after which the call ends, if its epochs are not done before.
     """
 
     X: np.ndarray
@@ -49,6 +53,8 @@ class Job:
     dropout: int = 0
     weighted: int = 0
     rates: np.ndarray | None = None
+    cursor: int = 0
+    most: int | None = None
 
 
 class Memory(NamedTuple):

@@ -1,10 +1,8 @@
 """What the exports take: a model or a fitted estimator of built-in activations and finite parameters, and a path."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 
+from fastmlp.files.models import file as file
 from fastmlp.model import Model
 from fastmlp.types import Exported
 
@@ -23,13 +21,6 @@ def network(model: Exported) -> Model:
             if bad.any():
                 raise ValueError(f"model must have finite parameters, got {array[bad][0].item()!r} in {name}[{i}]")
     return found
-
-
-def file(path: str | os.PathLike[str]) -> Path:
-    """A file's path."""
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"path must be a string or a path, got {path!r}")
-    return Path(path)
 
 
 def title(model: Model) -> str:

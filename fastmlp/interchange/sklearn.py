@@ -123,10 +123,10 @@ def _scales(estimator: Any, count: int) -> list[float]:
 def _remember(estimator: Any, vectors: list[list[np.ndarray]]) -> None:
     """Give the estimator's model the moments of scikit-learn's optimiser."""
     model = estimator._model
-    engine, padded = model._engine, model._engine._space.padded
-    moments = np.zeros(len(vectors) * padded, model.dtype)
+    engine = model._engine
+    moments = np.zeros((len(vectors), model.params.size), model.dtype)
     for at, (arrays, scale) in enumerate(zip(vectors, _scales(estimator, len(vectors)), strict=True)):
-        weights, biases = engine.views(moments[at * padded :])
+        weights, biases = engine.views(moments[at])
         for view, array in zip([*weights, *biases], arrays, strict=True):
             view[...] = np.reshape(array, view.shape) * scale
     kind = type(estimator._objective(estimator.n_outputs_).optimizer(estimator._optimizer, estimator.alpha))
@@ -247,14 +247,15 @@ def _best_is_now(theirs: Any) -> None:
 def _give_moments(model: Any, theirs: Any) -> None:
     """Give scikit-learn's optimiser the moments of the estimator's model; without any, it starts anew."""
     saved = model._model._engine.save()
-    optimizer, padded = theirs._optimizer, model._model._engine._space.padded
+    optimizer = theirs._optimizer
     names = ("ms", "vs") if hasattr(optimizer, "beta_1") else ("velocities",)
     kind = type(model._objective(model.n_outputs_).optimizer(model._optimizer, model.alpha))
-    moments = saved["moments"] if saved["kind"] is kind else np.zeros(1)
+    moments = saved["moments"]
+    if saved["kind"] is not kind or len(moments) < len(names):
+        moments = np.zeros((len(names), model._model.params.size))
     shapes = [array.shape for array in (*theirs.coefs_, *theirs.intercepts_)]
     for at, (name, scale) in enumerate(zip(names, _scales(model, len(names)), strict=True)):
-        part = moments[at * padded : (at + 1) * padded] if len(moments) >= len(names) * padded else np.zeros(padded)
-        weights, biases = model._model._engine.views(part)
+        weights, biases = model._model._engine.views(moments[at])
         arrays = [view.reshape(shape) / scale for view, shape in zip((*weights, *biases), shapes, strict=True)]
         setattr(optimizer, name, arrays)
     if hasattr(optimizer, "beta_1"):

@@ -2,16 +2,19 @@
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import is_classifier
 from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptron
+from sklearn.utils import check_random_state
 
 from fastmlp import arguments, checks, onnx
+from fastmlp.files import description
 from fastmlp.model import Model
 from fastmlp.optimizer import Optimizer
+from fastmlp.sklearn import solvers
 from fastmlp.sklearn.objectives import Objective, objective, output_of
 from fastmlp.sklearn.solvers import SOLVERS
 from fastmlp.training.dataset import PIECE, WHOLE
@@ -168,19 +171,49 @@ class Coefficients(BaseMultilayerPerceptron):
         own, now = getattr(self, "_views", ()), (*self.coefs_, *self.intercepts_)
         return len(own) == len(now) > 0 and all(view is array for view, array in zip(own, now, strict=True))
 
+    def __copy__(self) -> Self:
+        """A shallow copy: it shares the model, and so `coefs_` and `intercepts_`, as scikit-learn's do."""
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(vars(self))
+        return copied
+
     def __getstate__(self) -> dict[str, Any]:
+        """As `Model.__getstate__`: in dicts, strings, numbers and arrays, besides what users have written themselves.
+
+        `_random_state` is left out: each call takes `random_state` anew, and its 2.5 kB would be most of a small net's pickle.
+        """
         state = dict(super().__getstate__())
-        if "_views" in state:
-            if self._linked():  # the model's state has them
-                state = {name: value for name, value in state.items() if name not in ("coefs_", "intercepts_")}
-            del state["_views"]
-        return state
+        drop = {"_views", "_random_state"}
+        if "_model" in state:
+            drop |= {"coefs_", "intercepts_"} if self._linked() else set()  # the model's state has them
+            state["_model"] = self._model.__getstate__()
+        for name in {"solver", "learning_rate"} & state.keys():
+            state[name] = description.held(state[name])
+        if "_optimizer" in state:
+            state["_optimizer"] = solvers.held(self._optimizer)
+        if state.get("_rates") is not None:
+            state["_rates"] = self._rates.held()
+        return {name: value for name, value in state.items() if name not in drop}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         onnx.register_if_imported()
+        state = dict(state)
+        for name in {"solver", "learning_rate"} & state.keys():
+            state[name] = description.given_back(state[name])
+        if "_optimizer" in state:
+            state["_optimizer"] = solvers.given_back(state["_optimizer"])
+        if "_rates" in state:
+            state["_rates"] = solvers.Rates.given_back(state["_rates"])
+        if isinstance(state.get("_model"), dict):
+            model = Model.__new__(Model)
+            model.__setstate__(state["_model"])
+            state["_model"] = model
         super().__setstate__(state)
-        if "_model" in state and "coefs_" not in state:
-            self._link(self._model)
+        if "_model" in state:
+            if "_random_state" not in state:
+                self._random_state = check_random_state(self.random_state)
+            if "coefs_" not in state:
+                self._link(self._model)
 
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> np.ndarray:
         if check_input:

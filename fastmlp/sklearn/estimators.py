@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from fastmlp.losses import CustomLoss
+from fastmlp.sklearn.files import ESTIMATORS
 from fastmlp.sklearn.objectives import NAMES
 from fastmlp.sklearn.shared import CONSTRAINTS, Activation, Callbacks, Estimator, LearningRate, Solver, documented
 
@@ -95,7 +96,7 @@ class MLPClassifier(Estimator, peers.MLPClassifier):
         self._assign(locals())
         self.loss = "log_loss"
 
-    fit = Estimator.fit  # by name: pages of the API show what a class itself has
+    fit, save = Estimator.fit, Estimator.save  # by name: pages of the API show what a class itself has
 
     @available_if(lambda self: self._check_solver())
     def partial_fit(
@@ -204,4 +205,7 @@ class MLPRegressor(Estimator, peers.MLPRegressor):
     ) -> None:
         self._assign(locals())
 
-    fit, partial_fit = Estimator.fit, Estimator.partial_fit
+    fit, partial_fit, save = Estimator.fit, Estimator.partial_fit, Estimator.save
+
+
+ESTIMATORS.update({kind.__name__: kind for kind in (MLPClassifier, MLPRegressor)})

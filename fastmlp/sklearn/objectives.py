@@ -9,45 +9,14 @@ from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 from fastmlp.activations import CustomActivation
 from fastmlp.checks import choice
 from fastmlp.kernels.layer.loss import CLIPPED_BCE, CLIPPED_CROSS_ENTROPY
-from fastmlp.losses import CustomLoss
+from fastmlp.losses import POISSON, CustomLoss
+from fastmlp.losses import _poisson as _poisson  # where pickles of fastmlp 0.1 look for them
+from fastmlp.losses import _poisson_slope as _poisson_slope
 from fastmlp.model import Model
 from fastmlp.optimizer import Optimizer
-from fastmlp.optimizers import SGD, Adam, AdamW, Lion
+from fastmlp.optimizers import SGD, AdamW, Lion, SklearnAdam, SklearnSGD
 from fastmlp.schedules import Schedule
 from fastmlp.sklearn.solvers import Solver
-
-
-@dataclass(frozen=True, repr=False)
-class SklearnSGD(SGD):
-    """SGD whose velocity contains the learning rate, with an L2 penalty that is divided by the batch's rows."""
-
-    gain: float = 1.0  # type: ignore[misc]  # of a fit, not of the class
-    by_mass: float = 1.0  # type: ignore[misc]
-    sklearn: float = 1.0
-
-    def __post_init__(self) -> None:
-        """scikit-learn has checked the settings; its momentum may be 1."""
-
-
-@dataclass(frozen=True, repr=False)
-class SklearnAdam(Adam):
-    """Adam with epsilon added before the bias correction, with an L2 penalty that is divided by the batch's rows."""
-
-    gain: float = 1.0  # type: ignore[misc]  # of a fit, not of the class
-    by_mass: float = 1.0  # type: ignore[misc]
-    sklearn: float = 1.0
-
-    def __post_init__(self) -> None:
-        """scikit-learn has checked the settings."""
-
-
-def _poisson(z: Any, y: Any) -> Any:
-    return np.exp(z) - y + (y * (np.log(y) - z) if y != 0 else 0.0)
-
-
-def _poisson_slope(z: Any, y: Any) -> Any:
-    return np.exp(z) - y
-
 
 NAMES = {"huber": "huber", "absolute_error": "mae"}  # losses that scikit-learn's estimators have not, and a model's names
 
@@ -143,7 +112,6 @@ def objective(loss: str | CustomLoss, output: str | CustomActivation, outputs: i
     activation = "identity" if output == "exp" else output
     if loss == "squared_error":
         return Objective(activation, "mse", 2.0, outputs)
-    if loss == "poisson":  # of the logarithm of what is predicted, where (p - y) has no 0 / 0
-        deviance = CustomLoss("poisson_deviance", _poisson, _poisson_slope, check_gradient=False)
-        return Objective(activation, deviance, 1.0 / outputs)
+    if loss == "poisson":
+        return Objective(activation, POISSON, 1.0 / outputs)
     return Objective(activation, loss if isinstance(loss, CustomLoss) else NAMES[choice("loss", loss, NAMES)], 1.0)

@@ -2,12 +2,10 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.sparse import issparse
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import r2_score
@@ -24,7 +22,8 @@ from fastmlp.kernels.layer.loss import BY_SUM
 from fastmlp.optimizers import SGD
 from fastmlp.sklearn import solvers
 from fastmlp.sklearn.arguments import Arguments
-from fastmlp.sklearn.coefficients import blocks, dense, held, parts
+from fastmlp.sklearn.checkpoint import Keeping, feed
+from fastmlp.sklearn.coefficients import blocks, held
 
 
 class Perceptron(Arguments):
@@ -45,6 +44,7 @@ class Perceptron(Arguments):
         incremental: bool = False,
         X_val: Any = None,
         y_val: Any = None,
+        keeping: Keeping | None = None,
     ) -> Any:
         hidden = self.hidden_layer_sizes
         hidden = list(hidden) if hasattr(hidden, "__iter__") else [hidden]
@@ -59,13 +59,14 @@ class Perceptron(Arguments):
         if drops and not self._stochastic():
             raise ValueError(f"dropout needs a stochastic solver, got solver={self.solver!r}.")
         solvers.schedule(self)  # which may refuse the settings
+        keeping = keeping or Keeping(self)
         first = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, y = self._validate_input(X, y, incremental, reset=first)
         y = self._rows("y", y)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
         self.n_outputs_ = y.shape[1]
-        self._random_state = check_random_state(self.random_state)
+        self._random_state = keeping.random_state(check_random_state(self.random_state))
         held_out = self._held_out(X_val, y_val)
         weights = self._weights(y, sample_weight)
         layers = [X.shape[1], *hidden, self.n_outputs_]
@@ -75,7 +76,7 @@ class Perceptron(Arguments):
             self._check_layers(layers)
         with threads.limit(self.n_threads):
             if self._stochastic():
-                self._fit_stochastic(X, y, sample_weight, weights, incremental, held_out)
+                self._fit_stochastic(X, y, sample_weight, weights, incremental, held_out, keeping)
             else:
                 self._fit_lbfgs(X, y, weights)
         if not np.isfinite(self._model.params).all():
@@ -153,6 +154,7 @@ class Perceptron(Arguments):
         weights: np.ndarray | None,
         incremental: bool,
         held_out: tuple[Any, np.ndarray] | None,
+        keeping: Keeping,
     ) -> None:
         if not hasattr(self, "loss_curve_"):  # the parameters come from lbfgs
             self._start_curves()
@@ -170,24 +172,22 @@ class Perceptron(Arguments):
         X = held(X, model.dtype)
         look = None if held_out is None else self._validation(*held_out, weight_val)
         best = model.params.copy() if self.early_stopping else None
-        samples = X.shape[0]
-        order = np.arange(samples)
-        job = Job(X, Y, goal.code_for(model), SGD(), self._batch(samples), order, weighted=0 if weights is None else BY_SUM)
+        samples, weighted = X.shape[0], 0 if weights is None else BY_SUM
+        job = Job(X, Y, goal.code_for(model), SGD(), self._batch(samples), np.arange(samples), weighted=weighted)
         job.dropout = int(self._random_state.randint(2**31)) if any(model.dropout) else 0
+        keeping.compare(model.network, X, Y, held_out)
+        rows, rate, self.n_iter_ = feed(model._engine, job), None, 0
         self._call("on_train_begin", {"epochs": 1 if incremental else self.max_iter})
-        logs: dict[str, Any] = {}
-        rate = None
+        logs, stopping = keeping.go_on(rows, best)
         try:
-            self.n_iter_ = 0
-            for epoch in range(1 if incremental else self.max_iter):
-                if self.shuffle:
-                    job.order = order = order[self._random_state.permutation(samples)]
+            for epoch in range(self.n_iter_, self.n_iter_ if stopping else 1 if incremental else self.max_iter):
+                if self.shuffle and not rows.within and rows.order is not None:
+                    rows.order = rows.order[self._random_state.permutation(samples)]
                 if rate != self._optimizer.learning_rate:
                     rate = self._optimizer.learning_rate
                     job.optimizer = goal.optimizer(self._optimizer, self.alpha)
                 rates = None if self._rates is None else self._rates.of_epoch(-(-samples // job.batch), self.max_iter)
-                job.rates = None if rates is None else goal.rates(rates, job.optimizer)
-                loss = self._epoch(job)
+                loss = keeping.epoch(None if rates is None else goal.rates(rates, job.optimizer), logs)
                 self.n_iter_ += 1
                 self.loss_ = loss / goal.scale
                 self.loss_curve_.append(self.loss_)
@@ -202,11 +202,12 @@ class Perceptron(Arguments):
                     self._rates.observe(logs)
                 stopping = self._stops()
                 self.t_ += samples  # the last of the epoch's notes: by it an error tells whether all are there
-                if self._call("on_epoch_end", logs) or stopping:
+                stopping = self._call("on_epoch_end", logs) or stopping
+                keeping.epoch_ended(logs, stopping)
+                if stopping:
                     break
-            else:
-                if not incremental and self._rates is None:  # where a schedule ends, it means to
-                    self._warn_of_iterations()
+            if not stopping and not incremental and self._rates is None:  # where a schedule ends, it means to
+                self._warn_of_iterations()
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=2)
         if best is not None:
@@ -266,21 +267,6 @@ class Perceptron(Arguments):
             if model.sizes == old.sizes:  # its moments go on
                 model._engine.restore(old._engine.save() | {"params": model.params})
             self._link(model)
-
-    def _epoch(self, job: Job) -> float:
-        """Train for an epoch; its mean loss."""
-        result = 0.0
-        for part in parts(job.X, job.y.dtype, job.batch):
-            piece, losses = job, np.zeros(1)
-            if issparse(job.X):
-                assert job.order is not None
-                visited, rates = job.order[part], job.rates
-                steps = slice(part.start // job.batch, -(-part.stop // job.batch))
-                piece = replace(job, X=dense(job.X[visited], job.y.dtype), y=job.y[visited], order=None)
-                piece.rates = None if rates is None else rates[steps]
-            self._model._engine.train(piece, losses, lambda done: None)
-            result += losses.item() * (piece.X.shape[0] / job.X.shape[0])
-        return result
 
     def _batch(self, samples: int) -> int:
         if self.batch_size == "auto":

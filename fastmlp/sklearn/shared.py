@@ -1,6 +1,7 @@
 """What `MLPClassifier` and `MLPRegressor` share in public: methods, attributes, and the words for their parameters."""
 
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, Literal, Self, TypeVar
@@ -13,8 +14,11 @@ from fastmlp.activations import ACTIVATIONS, ALIASES, CustomActivation
 from fastmlp.model import Model
 from fastmlp.optimizer import Optimizer
 from fastmlp.schedules import Schedule
+from fastmlp.sklearn import files
+from fastmlp.sklearn.checkpoint import Keeping
 from fastmlp.sklearn.perceptron import Perceptron
 from fastmlp.sklearn.solvers import SOLVERS
+from fastmlp.training.checkpoint import Every
 
 Kind = TypeVar("Kind", bound=type)
 
@@ -149,6 +153,9 @@ class Estimator(Perceptron):
         *,
         X_val: ArrayLike | None = None,
         y_val: ArrayLike | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        every: Every = "epoch",
+        resume: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Fit to data X and targets y.
 
@@ -161,6 +168,10 @@ class Estimator(Perceptron):
         X_val, y_val : array-likes, default=None
             Validation data: scored after each epoch, and for `early_stopping` taken in place of a part of X and y. For a
             regressor at least two rows, since their score is R2.
+        checkpoint, every, resume : default=None, "epoch", None
+            As for `Model.fit`: a file to write the training to, when, and one to go on from, to the same bits. For all solvers
+            but ``lbfgs``. The data and the parameters must be those of the fit to go on with, but for `verbose`, `n_threads`,
+            `callbacks`, `random_state`, and `max_iter` where there is no schedule.
 
         Returns
         -------
@@ -172,13 +183,16 @@ class Estimator(Perceptron):
         ValueError, TypeError
             If parameters or data are out of range or do not fit together, or if the parameters found are not finite. After
             any error the estimator is as it was before the call.
+        OSError
+            If a checkpoint cannot be written or read.
 
         Notes
         -----
         Ctrl-C ends all solvers but ``lbfgs`` with a warning, and keeps what was reached.
         """
         with self._all_or_nothing():
-            self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val)
+            keeping = Keeping(self, checkpoint, every, resume)
+            self._fit(X, y, sample_weight, X_val=X_val, y_val=y_val, keeping=keeping)
         return self
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
@@ -212,6 +226,46 @@ class Estimator(Perceptron):
         with self._all_or_nothing(incremental=True):
             theirs(X, y, **options)
         return self
+
+    def save(self, path: str | os.PathLike[str], *, optimizer: bool = False) -> None:
+        """Write the fitted estimator to a file, from which `fastmlp.load` makes it again: it predicts the same bits.
+
+        The file has the parameters, what a fit has found (`classes_`, `loss_curve_` and so on), and the network's tensors under
+        PyTorch's names, as `Model.save` writes them. `fastmlp/files/FORMAT.md` has all of it.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            Its folder must be there. A file that is there is replaced when all is written, and else stays as it is.
+        optimizer : bool
+            Whether to write what `partial_fit` needs, too, to go on as this estimator would.
+
+        Raises
+        ------
+        ValueError
+            If it is not fitted, or a parameter is an object that no file can hold: a callback, or a user's own schedule.
+        TypeError
+            If an argument is of the wrong kind, or the estimator is of a class derived from this one.
+        OSError
+            If the file cannot be written.
+
+        Notes
+        -----
+        Of a `CustomActivation` or a `CustomLoss` the file has the name: who reads it gives ``custom=[...]``. Parameters that
+        are numbers of NumPy's come back as Python's, and arrays as lists. Arrays in `coefs_` and `intercepts_` that replaced
+        those of the fit are written, and come back as one network of one dtype.
+
+        Examples
+        --------
+        >>> import fastmlp, tempfile, pathlib
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "classifier.safetensors"
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0]], ["low", "low", "high", "high"]
+        >>> classifier = fastmlp.MLPClassifier(8, solver="lbfgs", random_state=0).fit(X, y)
+        >>> classifier.save(path)
+        >>> fastmlp.load(path).predict([[0.5], [2.5]])
+        array(['low', 'high'], dtype='<U4')
+        """
+        files.save(self, path, optimizer)
 
     @property
     def model_(self) -> Model:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, BaseOptimizer, SGDOptimizer
 
+from fastmlp.files import description
 from fastmlp.monitor import monitored
 from fastmlp.optimizer import OPTIMIZERS, Optimizer
 from fastmlp.schedules import Course, ReduceOnPlateau, Schedule
@@ -14,6 +15,13 @@ from fastmlp.training.epochs import rates
 
 # Those that `solver` names beside scikit-learn's: "adamw", "rmsprop" and so on.
 SOLVERS = {name: kind for name, kind in OPTIMIZERS.items() if name not in ("sgd", "adam")}
+
+
+# scikit-learn's: their names, and what they are made of.
+THEIRS: dict[Any, tuple[str, tuple[str, ...]]] = {
+    SGDOptimizer: ("sgd", ("learning_rate_init", "lr_schedule", "momentum", "nesterov", "power_t")),
+    AdamOptimizer: ("adam", ("learning_rate_init", "beta_1", "beta_2", "epsilon")),
+}
 
 
 class Solver(BaseOptimizer):
@@ -37,6 +45,30 @@ def settings(estimator: Any) -> Any:
         return Solver(solver)
     kind = SOLVERS[solver]
     return Solver(kind(rate, **adam) if adam.keys() <= {one.name for one in fields(kind)} else kind(rate))
+
+
+def held(optimizer: Any) -> Any:
+    """What `settings` returned, for pickles and files: its name and numbers; one that is not known here as it is."""
+    kind = type(optimizer)
+    if kind is Solver:
+        return {"kind": "fastmlp", "optimizer": description.held(optimizer.optimizer), "rate": optimizer.learning_rate}
+    if kind not in THEIRS:
+        return optimizer
+    name, fields = THEIRS[kind]
+    return {"kind": name, "rate": optimizer.learning_rate} | {field: getattr(optimizer, field) for field in fields}
+
+
+def given_back(value: Any) -> Any:
+    """What `held` was given."""
+    if not isinstance(value, dict):
+        return value
+    if value["kind"] == "fastmlp":
+        made: Any = Solver(description.given_back(value["optimizer"]))
+    else:
+        (kind,) = (kind for kind, (name, _) in THEIRS.items() if name == value["kind"])
+        made = kind([], *(value[field] for field in THEIRS[kind][1]))
+    made.learning_rate = value["rate"]
+    return made
 
 
 def schedule(estimator: Any) -> Schedule | None:
@@ -66,6 +98,26 @@ class Rates:
         The next one's number.
     """
 
+    @classmethod
+    def given_back(cls, value: Any) -> Any:
+        """What `held` is of."""
+        if not isinstance(value, dict):
+            return value
+        schedule, course = description.given_back(value["schedule"]), value["course"]
+        made = cls(schedule, None, value["names"])
+        made.epoch, made.course = value["epoch"], description.went_on(schedule, course)
+        return made
+
+    def held(self) -> dict[str, Any]:
+        """It for pickles and files, in strings and numbers, but for what users have written themselves."""
+        course = None if self.course is None else description.held(self.course)
+        return {
+            "schedule": description.held(self.schedule),
+            "names": sorted(self.names),
+            "epoch": self.epoch,
+            "course": course,
+        }
+
     def __init__(self, schedule: Schedule, before: "Rates | None", names: list[str]) -> None:
         if isinstance(schedule, ReduceOnPlateau):
             monitored(schedule.monitor, schedule.mode, names)
@@ -78,6 +130,17 @@ class Rates:
         """A rate for each step of the next epoch; the fit ends with `max_iter`, and what comes later is its last epoch."""
         epochs = max(max_iter, self.epoch + 1)
         return rates(self.schedule, self.course, self.epoch * steps, steps, steps, epochs)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it stands, for a checkpoint."""
+        course = None if self.course is None else self.course.state_dict()
+        return {"names": sorted(self.names), "epoch": self.epoch, "course": course}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where `state_dict` was called."""
+        self.names, self.epoch = set(state["names"]), state["epoch"]
+        if self.course is not None:
+            self.course.load_state_dict(state["course"])
 
     def observe(self, logs: dict[str, Any]) -> None:
         """Go on to the next epoch, after these logs."""

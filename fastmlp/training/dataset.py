@@ -1,14 +1,15 @@
 """What a fit trains on and validates with: rows, targets and weights as the kernels read them, converted by pieces if large."""
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from fastmlp import arguments, checks
 from fastmlp.engine.engine import Engine
-from fastmlp.engine.state import Job
 from fastmlp.kernels.layer.loss import BY_SUM, CROSS_ENTROPY, CROSS_ENTROPY_ROWS
 from fastmlp.network import Network
 
@@ -46,51 +47,39 @@ class Data:
     weights: np.ndarray | None
     pieces: bool
 
-    def _parts(self, multiple: int = 1) -> Iterator[slice]:
+    def parts(self, multiple: int = 1) -> Iterator[slice]:
         """All rows, in pieces whose lengths are multiples of `multiple`."""
         rows = PIECE // (self.X.shape[1] * self.y.itemsize) // multiple * multiple
         rows = max(rows, multiple) if self.pieces else len(self.X)
         for start in range(0, len(self.X), rows):
-            yield slice(start, start + rows)
+            yield slice(start, min(start + rows, len(self.X)))
 
     def loss(self, engine: Engine) -> float:
         """The mean loss over all rows."""
         if not self.pieces:
             return engine.loss(self.X, self.y, self.code, self.weighted)
         total, sizes = 0.0, 0.0
-        for part in self._parts():
+        for part in self.parts():
             y = self.y[part]
             size = float(y[:, -1].sum(dtype=np.float64)) if self.weighted else len(y)
-            total += size * engine.loss(self._converted(part), y, self.code, self.weighted)
+            total += size * engine.loss(self.converted(part), y, self.code, self.weighted)
             sizes += size
         return total / sizes
 
     def predict(self, engine: Engine, outputs: int) -> np.ndarray:
         """The outputs for all rows."""
         out = np.empty((len(self.X), outputs), self.y.dtype)
-        for part in self._parts():
-            engine.predict(self._converted(part), out[part])
+        for part in self.parts():
+            engine.predict(self.converted(part), out[part])
         return out
 
-    def train(self, engine: Engine, job: Job, order: np.ndarray | None, losses: np.ndarray) -> None:
-        """One epoch by pieces, in the order given; losses[0] becomes its mean loss."""
-        for part in self._parts(job.batch):
-            if order is None:
-                piece = replace(job, X=self._converted(part), y=self.y[part])
-            else:
-                rows = order[part]
-                sort = np.argsort(rows)  # a file is read forwards, whatever the order of visit
-                visit = np.empty_like(sort)
-                visit[sort] = np.arange(len(sort))
-                piece = replace(job, X=self._converted(rows[sort]), y=self.y[rows[sort]], order=visit)
-            if job.rates is not None:
-                first = part.start // job.batch
-                piece.rates = job.rates[first : first - (-len(piece.X) // job.batch)]
-            mean = np.zeros(1)
-            engine.train(piece, mean, lambda done: None)
-            losses[0] += mean[0] * (len(piece.X) / len(self.X))
+    def checksum(self) -> str:
+        """Of all that a training reads of them."""
+        arrays = chain(map(self.converted, self.parts()), [self.y])
+        return checksum(arrays, self.code, self.weighted)
 
-    def _converted(self, rows: Any) -> np.ndarray:
+    def converted(self, rows: Any) -> np.ndarray:
+        """Some rows of X, as the kernels read them."""
         return checks.contiguous(self.X[rows], self.y.dtype)
 
 
@@ -211,3 +200,11 @@ def smooth(network: Network, data: Data, smoothing: float) -> Data:
         raise ValueError(f"label_smoothing is for loss='bce' and 'cross_entropy', got loss={network.loss_name!r}")
     y = y * y.dtype.type(1 - smoothing) + y.dtype.type(smoothing / classes)
     return replace(data, y=np.concatenate([y, weights], axis=1) if data.weighted else y, code=code)
+
+
+def checksum(arrays: Iterable[np.ndarray], *more: int) -> str:
+    """SHA-256 of arrays, one behind the other, and of some numbers."""
+    found = hashlib.sha256(repr(more).encode())
+    for array in arrays:
+        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return found.hexdigest()

@@ -4,20 +4,22 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
-from itertools import product
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastmlp import checks
-from fastmlp.callbacks import EarlyStopping, hooks, listed
+from fastmlp import checks, display
+from fastmlp.callbacks import EarlyStopping, has_state, hooks, listed
+from fastmlp.files import models
 from fastmlp.history import History
-from fastmlp.metrics import METRICS
 from fastmlp.monitor import monitored, reported
-from fastmlp.network import Network
+from fastmlp.optimizers import KIND_NAMES
 from fastmlp.schedules import Course, ReduceOnPlateau, Schedule
-from fastmlp.training import doubts
+from fastmlp.training import doubts, measuring
+from fastmlp.training.checkpoint import Checkpoint
 from fastmlp.training.dataset import Data
+from fastmlp.training.feeding import Feed
 
 if TYPE_CHECKING:
     from fastmlp.training.fit import Trainable
@@ -25,9 +27,9 @@ if TYPE_CHECKING:
 RATES = 1 << 16  # steps whose rates are worked out at a time, and trained in one call
 BAR_TURN = 0.1  # seconds between updates of a progress bar's numbers
 NONFINITE = ("ignore", "raise", "stop")
-
-# Trains for the epochs that the losses have room for, with a rate for each step or None; looks at how many are done.
-Train = Callable[[np.ndarray, np.ndarray | None, Callable[[int], None]], None]
+# What a checkpoint has of a fit's course besides its settings, and the types of that.
+COURSE: dict[str, Any] = {"done": int, "stopped": bool, "doubted": bool, "columns": dict, "callbacks": list, "feed": dict}
+COURSE |= {"plateau": (dict, NoneType), "kept": (dict, NoneType)}
 
 
 class DivergenceError(ArithmeticError):
@@ -62,6 +64,7 @@ class Epochs:
         What metrics are computed from, and the validation's loss.
     each : bool
         Whether the training itself goes epoch by epoch.
+    checkpoint : Checkpoint or None
     """
 
     def __init__(
@@ -78,16 +81,19 @@ class Epochs:
         train: Data | None = None,
         val: Data | None = None,
         each: bool = False,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self._model, self._engine, self._epochs, self._schedule = model, model._engine, epochs, schedule
         self._initial, self._steps = checks.count("initial_epoch", initial, 0), steps
         if epochs <= self._initial:
             raise ValueError(f"epochs must be more than initial_epoch={self._initial}: it is where the fit ends; got {epochs}")
-        self._metrics = _resolve(metrics, model.network)
+        self._metrics = measuring.resolve(metrics, model.network)
         self._seen = (None, None) if train is None or train.weighted or train.pieces else (train.X, train.true)
         self._watched = [(prefix, data) for prefix, data in (("", train), ("val_", val)) if data is not None]
         self._nonfinite = checks.choice("nonfinite", nonfinite, NONFINITE)
-        self._hooks = hooks(callbacks)
+        self._hooks, self._callbacks = hooks(callbacks), listed(callbacks)
+        self._checkpoint = checkpoint
+        self._settings: dict[str, Any] = {}
         self._course = schedule.start() if schedule else None
         if self._course and self._initial and model._followed and model._followed[0] == schedule:
             self._course = model._followed[1]
@@ -96,14 +102,15 @@ class Epochs:
         for prefix, _ in self._watched:
             names += ["val_loss"] * bool(prefix) + [prefix + name for name in self._metrics]
         self._columns: dict[str, list[Any]] = {name: [] for name in names}
-        for watcher in (schedule, *listed(callbacks)):
+        for watcher in (schedule, *self._callbacks):
             if isinstance(watcher, EarlyStopping):
                 watcher._check()
             if isinstance(watcher, EarlyStopping | ReduceOnPlateau):
                 monitored(watcher.monitor, watcher.mode, names)
             elif isinstance(monitor := getattr(watcher, "monitor", None), str):
                 reported(monitor, names)
-        self._fit_metrics()
+        for _, data in self._watched:
+            measuring.fit(self._metrics, data.true, model.network.sizes[-1])
         if isinstance(verbose, str) and verbose != "bar":
             raise TypeError(f"verbose must be an integer, True, False or 'bar', got {verbose!r}")
         self._bar_kind = _tqdm() if isinstance(verbose, str) else None
@@ -113,41 +120,118 @@ class Epochs:
         self._done = self._initial
         self._printed = -(-self._initial // (self._verbose or 1)) * self._verbose
         self._shown = -math.inf
-        self._doubted = False
+        self._doubted = self._stopped = False
         self._leg = self._next_leg()  # so that a schedule is refused before anything happens
 
-    def run(self, train: Train) -> History:
+    def settings(self, **more: Any) -> None:
+        """Note what a fit must have in common with one that it goes on with; raises ValueError if it has not."""
+        if self._checkpoint is None:
+            return
+        watched = {prefix + "data": data.checksum() for prefix, data in self._watched}
+        of_schedule = {"epochs": self._epochs} if self._schedule else {}
+        self._settings = more | of_schedule | watched
+        self._settings |= {"initial_epoch": self._initial, "nonfinite": self._nonfinite, "reported": list(self._columns)}
+        self._settings["callbacks"] = [has_state(callback) for callback in self._callbacks]
+        self._checkpoint.compare(self._settings, self._model.network, **COURSE)
+
+    def run(self, feed: Feed) -> History:
         """Run them."""
+        engine, keeping = self._engine, self._checkpoint
+        kept: dict[str, Any] | None = None
+        if keeping is not None and keeping.found is not None and keeping.saved is not None:
+            kept = self._go_on(feed, keeping.found, keeping.saved)
 
         def go() -> None:
-            kept = None if self._nonfinite == "ignore" else self._engine.save()
-            stop = False
+            nonlocal kept
+            if keeping is not None:
+                self._remind(keeping.found)
+            if kept is None and self._nonfinite != "ignore":
+                kept = engine.save()
+            if keeping is not None:
+                keeping.begin(engine)
+                self._write(feed, kept)
             try:
-                while not stop:
+                while not self._stopped and self._done < self._epochs:
                     first, (count, rates) = self._done, self._leg
                     losses = np.zeros(count)
-                    train(losses, rates, partial(self._look, losses, first))
+                    most = None if keeping is None else keeping.most(engine)
+                    done = feed.train(losses, rates, partial(self._look, losses, first), most)
+                    losses = losses[:done]
                     if kept and not (np.isfinite(losses).all() and self._finite()):
-                        self._engine.restore(kept)
+                        engine.restore(kept)
                         self._done = first
-                        self._diverged(first, losses.item())
+                        self._diverged(first, losses.item() if done else math.nan)
                         break
-                    self._done = first + count
+                    self._done = first + done
                     self._columns["loss"] += losses.tolist()
                     if rates is not None and self._steps:
-                        self._columns["lr"] += rates[self._steps - 1 :: self._steps].tolist()
-                    self._doubt(losses, first)
-                    stop = self._each and self._end(first)
-                    if kept:
-                        kept = self._engine.save()
-                    if self._done == self._epochs:
-                        break
-                    self._leg = self._next_leg()
+                        self._columns["lr"] += rates[self._steps - 1 :: self._steps][:done].tolist()
+                    if done:
+                        self._doubt(losses, first)
+                        self._stopped = self._each and self._end(first)
+                        if kept:
+                            kept = engine.save()
+                    ended = self._stopped or self._done == self._epochs
+                    if not ended:
+                        self._leg = self._next_leg()
+                    if keeping is not None and (ended or keeping.due(engine, done > 0)):
+                        self._write(feed, kept)
             finally:  # an exception may have come before the restoration
                 if kept and not self._finite():
-                    self._engine.restore(kept)
+                    engine.restore(kept)
 
         return self._between(go)
+
+    def _write(self, feed: Feed, kept: dict[str, Any] | None) -> None:
+        """Write a checkpoint, if there are to be any."""
+        keeping = self._checkpoint
+        if keeping is None or not keeping.writes:
+            return
+        state = {
+            "settings": self._settings,
+            "done": self._done,
+            "stopped": self._stopped,
+            "doubted": self._doubted,
+            "columns": {name: np.array(column, np.float64) for name, column in self._columns.items()},
+            "plateau": self._course.state_dict() if self._course else None,
+            "callbacks": [callback.state_dict() if has_state(callback) else None for callback in self._callbacks],
+            "feed": feed.state_dict(),
+            "kept": kept | {"kind": KIND_NAMES[kept["kind"]]} if kept and feed.within else None,
+        }
+        keeping.write(self._engine, self._model.network, state)
+
+    def _go_on(self, feed: Feed, found: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any] | None:
+        """Go back to where a checkpoint was written; the state at its epoch's start, if the fit may have to go back to that."""
+        done, columns = found["done"], found["columns"]
+        kept = None if found["kept"] is None else models.kept(found["kept"], self._model.network)
+        place = feed.load_state_dict(found["feed"])
+        if not self._initial <= done:
+            raise ValueError(f"resume must be a checkpoint of epoch {self._initial} or later, got {done}")
+        if done > self._epochs:
+            raise ValueError(f"epochs must be at least {done}, which the checkpoint's fit has done, got {self._epochs}")
+        for name, column in columns.items():
+            if not isinstance(column, np.ndarray) or column.shape != (done - self._initial,) or column.dtype != np.float64:
+                raise ValueError(f"resume must have a number of each of {done - self._initial} epochs for {name}")
+        if self._course:
+            self._course.load_state_dict(found["plateau"])
+        place()
+        self._engine.restore(saved)
+        self._done, self._stopped, self._doubted = done, found["stopped"], found["doubted"]
+        self._columns = {name: columns[name].tolist() for name in self._columns}
+        self._printed = -(-done // (self._verbose or 1)) * self._verbose
+        if done < self._epochs:
+            self._leg = self._next_leg()
+        return kept
+
+    def _remind(self, found: dict[str, Any] | None) -> None:
+        """Tell the callbacks what they knew when a checkpoint was written."""
+        if found is None:
+            return
+        for callback, state in zip(self._callbacks, found["callbacks"], strict=True):
+            if state is not None:
+                callback.load_state_dict(state)
+        if self._each and self._done > self._initial:
+            self._last = {"epoch": self._done - 1, **{name: column[-1] for name, column in self._columns.items()}}
 
     def follow(self, iterate: Callable[[Callable[[list[float]], None]], list[float]]) -> History:
         """Follow a training that calls back after each of its iterations, with their losses, and ends at StopIteration."""
@@ -174,7 +258,7 @@ class Epochs:
         """Train between the hooks of its begin and its end."""
         try:
             if self._bar_kind:
-                self._bar = self._bar_kind(total=self._epochs, initial=self._initial, unit="epoch")
+                self._bar = self._bar_kind(total=self._epochs, initial=self._done, unit="epoch")
             for hook in self._hooks["on_train_begin"]:
                 hook(self._model, dict(self._last))
             if self._schedule and self._course:
@@ -204,21 +288,13 @@ class Epochs:
 
     def _next_leg(self) -> tuple[int, np.ndarray | None]:
         """How many epochs are trained at a time, and with which rate each of their steps."""
-        count = 1 if self._each else self._epochs - self._done
+        single = self._each or (self._checkpoint is not None and self._checkpoint.each_epoch)
+        count = 1 if single else self._epochs - self._done
         if self._schedule is None or self._steps is None:
             return count, None
         count = min(count, max(RATES // self._steps, 1))
         steps = count * self._steps
         return count, rates(self._schedule, self._course, self._done * self._steps, steps, self._steps, self._epochs)
-
-    def _fit_metrics(self) -> None:
-        """Raise unless the metrics take the targets, by a trial on one row. Users' functions are called after epochs only."""
-        for (_, data), (name, metric) in product(self._watched, self._metrics.items()):
-            if metric.func is not _unweighted:
-                try:
-                    metric(data.true[:1], np.zeros((1, self._model.network.sizes[-1])))
-                except (TypeError, ValueError) as error:
-                    raise type(error)(f"metrics: {name!r} is not for such a y: {error}") from None
 
     def _finite(self) -> bool:
         return bool(np.isfinite(self._engine.params).all())
@@ -252,31 +328,32 @@ class Epochs:
             if self._metrics:
                 outputs = data.predict(self._engine, self._model.network.sizes[-1])
             for name, metric in self._metrics.items():
-                logs[prefix + name] = _number(name, metric(data.true, outputs, data.weights))
+                logs[prefix + name] = measuring.number(name, metric(data.true, outputs, data.weights))
         for name, column in self._columns.items():
             if len(column) == row:
                 column.append(logs[name])
         return logs
 
-    def _look(self, losses: np.ndarray, first: int, done: int) -> None:
-        """Note how many epochs are done: called during a training, before its call returns."""
+    def _look(self, losses: np.ndarray, first: int, done: int) -> bool:
+        """Note how many epochs are done: called during a training, before its call returns. True: it is to pause."""
         self._done = max(self._done, first + done)
         if self._bar is not None and done:
             self._show(first + done, losses[done - 1])
         while self._verbose and not self._each and self._printed < first + done:
             epoch, self._printed = self._printed, self._printed + self._verbose  # first: Ctrl-C may end the printing
-            print(f"Epoch {epoch}, Loss: {losses[epoch - first]:.4f}")
+            print(f"Epoch {epoch}, Loss: {display.number(losses[epoch - first])}")
+        return self._checkpoint is not None and self._checkpoint.late()
 
     def _print(self, logs: dict[str, Any]) -> None:
         if self._verbose and logs["epoch"] % self._verbose == 0:
-            more = "".join(f", {name}: {logs[name]:.4f}" for name in self._columns if name not in ("loss", "lr"))
-            print(f"Epoch {logs['epoch']}, Loss: {logs['loss']:.4f}{more}")
+            more = "".join(f", {name}: {display.number(logs[name])}" for name in self._columns if name not in ("loss", "lr"))
+            print(f"Epoch {logs['epoch']}, Loss: {display.number(logs['loss'])}{more}")
 
     def _show(self, done: int, loss: float) -> None:
         now = time.monotonic()
         if now - self._shown >= BAR_TURN or done == self._epochs:
             self._shown = now
-            self._bar.set_postfix_str(f"loss={loss:.4g}", refresh=False)
+            self._bar.set_postfix_str(f"loss={display.number(loss)}", refresh=False)
             self._bar.update(done - self._bar.n)
 
 
@@ -300,35 +377,3 @@ def _tqdm() -> Any:
     except ImportError as error:
         raise ImportError('verbose="bar" needs tqdm: pip install "fastmlp[progress]"') from error
     return tqdm
-
-
-def _resolve(metrics: Any, network: Network) -> dict[str, partial[Any]]:
-    """Name -> function(y_true, y_pred, sample_weight), from the argument of `Model.fit`: one metric or several."""
-    found: dict[str, partial[Any]] = {}
-    for metric in listed(metrics):
-        metric = next((name for name, known in METRICS.items() if known.function is metric), metric)
-        if callable(metric):
-            name = getattr(metric, "__name__", type(metric).__name__)
-            function = partial(_unweighted, metric)
-        elif isinstance(metric, str):
-            name = checks.choice("metrics", metric, METRICS)
-            known = METRICS[name]
-            separate = {"multilabel": network.loss == "bce"} if known.classifies else {}
-            function = partial(known.function, **separate)
-        else:
-            raise TypeError(f"metrics must hold functions, or names of {', '.join(METRICS)}; got {metric!r}")
-        if name in found or name in ("epoch", "loss", "lr") or name.startswith("val_"):
-            raise ValueError(f"metrics must have names that no other column of the history has, got {name!r}")
-        found[name] = function
-    return found
-
-
-def _unweighted(metric: Callable[..., Any], y_true: np.ndarray, y_pred: np.ndarray, weights: Any) -> Any:
-    return metric(y_true, y_pred)
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"metrics must return a number, got {value!r} from {name}") from None

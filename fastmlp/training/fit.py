@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from itertools import islice
+import os
+from collections.abc import Callable, Iterator, Mapping, Sized
 from typing import Any, Literal
 
 import numpy as np
 
-from fastmlp import checks
+from fastmlp import checks, display
 from fastmlp.engine.state import Job
+from fastmlp.files.description import optimizer as describe
 from fastmlp.history import History
 from fastmlp.lbfgs import LBFGS
 from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import DEFAULT, choose
 from fastmlp.schedules import Course, Schedule
 from fastmlp.training import dataset, doubts
+from fastmlp.training.checkpoint import Checkpoint, Every
 from fastmlp.training.epochs import Epochs, interrupted
+from fastmlp.training.feeding import AllAtOnce, ByBatches, ByPieces, iterable
 from fastmlp.training.lbfgs import check, minimize
 from fastmlp.training.steps import Differentiable
 from fastmlp.types import (
@@ -59,6 +62,9 @@ class Trainable(Differentiable):
         label_smoothing: float = 0.0,
         nonfinite: Nonfinite = "ignore",
         initial_epoch: int = 0,
+        checkpoint: str | os.PathLike[str] | None = None,
+        every: Every = "epoch",
+        resume: str | os.PathLike[str] | None = None,
     ) -> History:
         """Train for some epochs of minibatches.
 
@@ -115,6 +121,14 @@ class Trainable(Differentiable):
         initial_epoch : int
             The first epoch's number, as in Keras: the number of epochs that earlier fits have done, to go on with their
             schedule. `ReduceOnPlateau` goes on from what it has seen in the model's last fit, if that had an equal one.
+        checkpoint : str, os.PathLike or None
+            A file to write the training to, in the middle of an epoch too: see `every`, and Notes.
+        every : "epoch", int or float
+            When: after each epoch, after a number of steps, or of seconds, such as ``600.0``. Besides at the start and the end.
+        resume : str, os.PathLike or None
+            A checkpoint to go on from, with the same arguments (`epochs` may be more, without a schedule), X and y: the
+            parameters, the history and the best weights at the end are those of the fit that was never stopped, bit for bit,
+            with any number of threads.
 
         Returns
         -------
@@ -131,9 +145,16 @@ class Trainable(Differentiable):
             If ``nonfinite="raise"`` and a loss or a weight is not finite.
         ImportError
             If ``verbose="bar"`` finds no tqdm, or `LBFGS` no SciPy.
+        OSError
+            If a checkpoint cannot be written or read. The model has the weights of the last step.
 
         Notes
         -----
+        A checkpoint is a file that is whole or not there. The one before it is kept, under the name with ``.previous`` behind
+        it, and `resume` takes that, with a warning, if the newer one is damaged. `fastmlp.load` reads a checkpoint as a model.
+        It holds what schedules, `fastmlp.EarlyStopping` and callbacks with ``state_dict`` and ``load_state_dict`` remember, and
+        checksums of the data. What other callbacks and metrics remember, it does not. `LBFGS` has none.
+
         Ctrl-C is seen between steps, several times a second unless one step takes longer, and leaves a model that can be
         used and trained on. An exception in a callback, a metric or a schedule ends the fit, and leaves the model as the last
         epoch did; one in a function of a `CustomLoss`, `RowLoss` or `CustomActivation`, as the last step did. Built-in metrics
@@ -173,6 +194,9 @@ class Trainable(Differentiable):
         # One test tells the plain fits, of which the smallest net's takes 7 us: 0.3 us.
         if (
             callbacks is sample_weight is class_weight is validation_data is metrics is quasi_newton is None  # type: ignore[comparison-overlap]
+            and checkpoint is resume is None
+            and type(every) is str
+            and every == "epoch"
             and validation_split == label_smoothing == initial_epoch == 0
             and nonfinite == "ignore"
             and type(verbose) is not str
@@ -202,37 +226,32 @@ class Trainable(Differentiable):
         if smoothing := checks.real("label_smoothing", label_smoothing, least=0.0, below=1.0):
             data = dataset.smooth(self.network, data, smoothing)
         job = self._job(data.X, data.y, data.code, chosen, batch_size, shuffle, data.weighted)
-        rest = verbose, metrics, callbacks, nonfinite, schedule, data, val, data.pieces
+        keeping = self._keeping(checkpoint, every, resume)
+        rest = verbose, metrics, callbacks, nonfinite, schedule, data, val, data.pieces, keeping
         if quasi_newton:
             check(job.batch, len(data.X), any(self.network.dropout))
             if nonfinite != "ignore":
                 raise ValueError(f"nonfinite must be 'ignore' for optimizer={optimizer!r}, none of whose steps raises the loss")
+            if keeping:
+                raise ValueError(f"checkpoint and resume must be None for optimizer={optimizer!r}, whose memory is SciPy's")
             course = Epochs(self, initial_epoch, epochs, None, *rest)
             checks.generator(rng)
             how = data.code, quasi_newton, epochs - initial_epoch
             return course.follow(lambda look: minimize(self._engine, data.X, data.y, *how, look, data.weighted))
         course = Epochs(self, initial_epoch, epochs, -(-len(data.X) // job.batch), *rest)
+        course.settings(rows=len(data.X), batch_size=job.batch, shuffle=job.shuffle, optimizer=describe(chosen))
         if job.shuffle or rng is not None or any(self.network.dropout):
             job.seed = job.dropout = checks.seed(rng)
-        orders = None
-        if job.shuffle and data.pieces:
-            job.order, job.shuffle = None, False
-            orders = np.random.default_rng(checks.seed(rng) % 2**64)
+        if not data.pieces:
+            return course.run(AllAtOnce(self._engine, job))
+        orders = np.random.default_rng(checks.seed(rng) % 2**64) if job.shuffle else None
+        job.order, job.shuffle = None, False
+        return course.run(ByPieces(self._engine, job, data, orders))
 
-        def train(losses: np.ndarray, rates: np.ndarray | None, look: Callable[[int], None]) -> None:
-            job.rates = rates
-            if data.pieces:
-                order = None if orders is None else orders.permutation(len(data.X))
-                data.train(self._engine, job, order, losses)
-                look(1)
-            else:
-                try:
-                    self._engine.train(job, losses, look)
-                except KeyboardInterrupt:
-                    look(self._done(len(losses)))
-                    raise
-
-        return course.run(train)
+    def _keeping(self, checkpoint: Any, every: Any, resume: Any) -> Checkpoint | None:
+        """What is to be written down, and what to go on from, if anything is."""
+        keeping = Checkpoint(checkpoint, every, resume, (*self.network.activations, self.network.loss))
+        return keeping if keeping else None
 
     def _job(
         self, X: np.ndarray, y: np.ndarray, code: int, optimizer: Optimizer, batch_size: Any, shuffle: Any, weighted: int
@@ -253,22 +272,18 @@ class Trainable(Differentiable):
             nonlocal printed
             while verbose and printed < done:
                 epoch, printed = printed, printed + verbose  # first: Ctrl-C may end the printing
-                print(f"Epoch {epoch}, Loss: {losses[epoch]:.4f}")
+                print(f"Epoch {epoch}, Loss: {display.number(losses[epoch])}")
 
         try:
             self._engine.train(job, losses, look)
         except KeyboardInterrupt as interrupt:
-            done = self._done(epochs)
+            done = min(self._engine.epochs_done, epochs)  # the last look is some tenths of a second old
             look(done)
             interrupt.args = (interrupted(done, epochs),)
             raise
         if not losses.item(-1) < doubts.SUSPECT:
             doubts.after(self.network, losses, 0, job.X, job.y)
         return History(epoch=range(epochs), loss=losses)
-
-    def _done(self, most: int) -> int:
-        """How many epochs an interrupted training had done; its last look is some tenths of a second old."""
-        return min(self._engine.epochs_done, most)
 
     def fit_batches(
         self,
@@ -285,6 +300,9 @@ class Trainable(Differentiable):
         metrics: Metrics = None,
         nonfinite: Nonfinite = "ignore",
         initial_epoch: int = 0,
+        checkpoint: str | os.PathLike[str] | None = None,
+        every: Every = "epoch",
+        resume: str | os.PathLike[str] | None = None,
     ) -> History:
         """Train on batches as they come, with a step for each: for data that is made on the way, or is larger than the memory.
 
@@ -304,6 +322,10 @@ class Trainable(Differentiable):
             As for `fit`; without `LBFGS`, which needs all rows at once.
         metrics
             As for `fit`, of `validation_data` only.
+        checkpoint, every, resume
+            As for `fit`. The batches must come again as they came: a map-style dataset is asked for the next one; a source with
+            ``state_dict()`` and ``load_state_dict(state)``, such as torchdata's ``StatefulDataLoader``, gets its state back;
+            any other is iterated over up to that place, an iterator from its very beginning.
 
         Returns
         -------
@@ -335,7 +357,7 @@ class Trainable(Differentiable):
         chosen = choose(lr, optimizer, by="epochs")
         schedule = chosen.lr if isinstance(chosen.lr, Schedule) else None
         once = isinstance(batches, Iterator)
-        if not callable(batches) and not _iterable(batches):
+        if not callable(batches) and not iterable(batches):
             raise TypeError(f"batches must be an iterable or a function that returns one, got {batches!r}")
         if steps_per_epoch is not None:
             checks.count("steps_per_epoch", steps_per_epoch)
@@ -349,32 +371,19 @@ class Trainable(Differentiable):
         if metrics and val is None:
             raise ValueError(f"metrics must have validation_data to be computed from, got {metrics!r}")
         steps = (steps_per_epoch or (len(batches) if isinstance(batches, Sized) else 0)) or None
-        rest = verbose, metrics, callbacks, nonfinite, schedule, None, val, True
+        keeping = self._keeping(checkpoint, every, resume)
+        rest = verbose, metrics, callbacks, nonfinite, schedule, None, val, True, keeping
         course = Epochs(self, initial, epochs, steps, *rest)
+        course.settings(steps_per_epoch=steps_per_epoch, optimizer=describe(chosen))
         checks.generator(rng)
-        dropout: int | None = None
 
-        def train(losses: np.ndarray, rates: np.ndarray | None, look: Callable[[int], None]) -> None:
-            nonlocal dropout
-            rows = total = 0
-            count, mean = 0, np.zeros(1)
-            given = batches() if callable(batches) else batches
-            if not _iterable(given):
-                raise TypeError(f"batches must return an iterable, got {given!r}")
-            for batch in islice(_each(given), steps_per_epoch):
-                job = self._batch(batch, count, chosen)
-                if dropout is None:  # a generator moves on when there is a good batch
-                    dropout = checks.seed(rng) if rng is not None or any(self.network.dropout) else 0
-                job.dropout, job.rates = dropout, None if rates is None else rates[count : count + 1]
-                mean[0] = 0
-                self._engine.train(job, mean, lambda done: None)
-                rows, total, count = rows + len(job.X), total + len(job.X) * mean[0], count + 1
-            if count < (steps_per_epoch or 1):
-                raise ValueError(f"batches must hold {steps_per_epoch or 'at least one'} for an epoch, got {count}")
-            losses[0] = total / rows
-            look(1)
+        def seed() -> int:
+            return checks.seed(rng) if rng is not None or any(self.network.dropout) else 0
 
-        return course.run(train)
+        def job(batch: Any, index: int) -> Job:
+            return self._batch(batch, index, chosen)
+
+        return course.run(ByBatches(self._engine, batches, steps_per_epoch, job, seed))
 
     def _batch(self, batch: Any, index: int, optimizer: Optimizer) -> Job:
         if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
@@ -386,14 +395,3 @@ class Trainable(Differentiable):
         if self._engine.unchecked is not None:
             self._engine.check(data.X, data.y, data.code, data.weighted)
         return Job(data.X, data.y, data.code, optimizer, len(data.X), weighted=data.weighted)
-
-
-def _iterable(value: Any) -> bool:
-    return isinstance(value, Iterable) or hasattr(value, "__getitem__")
-
-
-def _each(batches: Any) -> Iterator[Any]:
-    """All of an iterable; or of a map-style dataset, by their numbers, which end at its length or with an IndexError."""
-    if isinstance(batches, Iterable) or not hasattr(batches, "__len__"):
-        return iter(batches)
-    return map(batches.__getitem__, range(len(batches)))

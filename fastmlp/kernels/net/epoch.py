@@ -11,8 +11,8 @@ from fastmlp.kernels.net.plan import SHUFFLED, Progress
 
 @inlined
 def begin(task: Any, params: Any, order: Any, progress: Any) -> int:
-    """Start the next step: the number of rows in its batch, from progress.cursor on; 0 if all epochs are done."""
-    if progress.epoch >= task.epochs:
+    """Start the next step: the number of rows in its batch, from progress.cursor on; 0 if all steps are done."""
+    if progress.steps >= progress.stop:
         return 0
     if task.order == SHUFFLED and progress.cursor == 0:
         shuffle(params, order, progress, task.samples)

@@ -44,7 +44,6 @@ class Task(Record):
     weighted: int  # BY_SUM or BY_SIZE (`fastmlp.kernels.layer.loss`): a row's last target is its weight; 0: none has one
     samples: int  # rows of the data
     batch: int  # rows of a minibatch
-    epochs: int
     order: int  # AS_THEY_LIE, GIVEN or SHUFFLED
     path: int  # of a step over a whole batch: RESIDENT, NARROW, GROUPS or BLOCKS (`fastmlp.engine.route`)
     block: int  # of its rows, those that go through the net together
@@ -86,6 +85,7 @@ class Progress(Record):
     """Where training stands, so that it can stop anywhere and go on."""
 
     steps: int  # that the optimiser has done
+    stop: int  # how many it will have done when training ends
     cursor: int  # next row of the epoch
     epoch: int  # how many are done
     random: int  # state of the generator that shuffles

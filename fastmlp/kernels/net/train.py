@@ -142,20 +142,26 @@ def train(
     count: int,
     threads: int,
 ) -> bool:
-    """`batches` for arrays, by `threads` threads; False, and nothing done, if they do not fit."""
+    """`batches` for arrays, by `threads` threads; False, and nothing done, if they do not fit.
+
+    Losses and rates have room for all epochs and steps: those that are done, and those up to `progress.stop`.
+    """
     net = network(pointer(plan), written(params), written(work))
-    task = net.task
-    many = x.shape[0]
-    well = fits(net, params.size, work.size, x.shape, y.shape) and many == task.samples and losses.size >= task.epochs
+    task, here = net.task, written(state)
+    progress = Progress(here)
+    many, ahead = x.shape[0], progress.stop - progress.steps
+    steps = -(-many // task.batch)
+    well = fits(net, params.size, work.size, x.shape, y.shape) and many == task.samples
+    well = well and progress.epoch * steps + progress.cursor // task.batch + ahead <= losses.size * steps
     if not well or (task.order != AS_THEY_LIE and order.size < many):
         return False
-    if task.rated and rates.size < task.epochs * -(-many // task.batch):
+    if task.rated and progress.tick - (1 if progress.within else 0) + ahead > rates.size:
         return False
     data = Data(pointer(x), pointer(y), written(order), 0 if task.order == AS_THEY_LIE else 1)
-    numbers, here = written(hyper), written(state)
+    numbers = written(hyper)
     optimizer = optimizer_of(numbers, written(moments), net)
     log = Log(written(losses), pointer(rates))
-    _batches_by_all(net, data, optimizer, sums_of(numbers, net), Progress(here), log, count, threads, here + MEETING)
+    _batches_by_all(net, data, optimizer, sums_of(numbers, net), progress, log, count, threads, here + MEETING)
     return True
 
 
@@ -173,6 +179,7 @@ def step(plan: Any, hyper: Any, params: Any, moments: Any, work: Any, x: Any, y:
     progress.cursor = 0
     progress.epoch = 0
     progress.within = 0
+    progress.stop = progress.steps + 1
     numbers = written(hyper)
     losses = local(numbers, 64)
     losses[0] = 0.0

@@ -1,0 +1,1 @@
+"""Networks in files: `FORMAT.md` beside this says what stands where."""
