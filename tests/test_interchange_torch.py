@@ -328,6 +328,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "reduce of os.system": (b"\x80\x02cos\nsystem\n" + text("touch /tmp/fastmlp") + b"\x85R.", "names os.system"),
     "reduce of eval": (b"\x80\x02cbuiltins\neval\n" + text("1") + b"\x85R.", "names builtins.eval"),
     "stack_global": (b"\x80\x04" + text("os") + text("system") + b"\x93" + text("true") + b"\x85R.", "names os.system"),
+    "a name of numbers": (b"\x80\x04K\1K\2\x93.", "a name that is none"),
     "a name of two parts": (b"\x80\x04" + text("torch") + text("_utils.os.system") + b"\x93.", "names torch._utils.os.system"),
     "torch.load": (b"\x80\x02ctorch\nload\n" + text("x.pt") + b"\x85R.", "names torch.load"),
     "inst": (b"\x80\x02(" + text("true") + b"ios\nsystem\n.", "the operation b'i'"),

@@ -163,7 +163,7 @@ def test_other_models_refused(tmp_path: Path) -> None:
     functional = keras.Model(inputs, layers.Dense(2)(inputs))
     with pytest.raises(ValueError, match=r"got a Functional, where a Sequential is read|Functional, which is not"):
         from_keras(functional)
-    with pytest.raises(ValueError, match="one that is not built"):
+    with pytest.raises(ValueError, match="got one that is not built: give it a"):
         from_keras(keras.Sequential([layers.Dense(3)]))
     with pytest.raises(TypeError, match=r"source must be a keras\.Sequential or a path, got Dense"):
         from_keras(layers.Dense(3))
@@ -171,6 +171,12 @@ def test_other_models_refused(tmp_path: Path) -> None:
     net.save_weights(tmp_path / "net.weights.h5")
     with pytest.raises(ValueError, match="no zip archive"):
         from_keras(tmp_path / "net.weights.h5")
+
+
+def test_bfloat16_refused() -> None:
+    net = keras.Sequential([keras.Input((4,)), layers.Dense(3, dtype="bfloat16")])
+    with pytest.raises(ValueError, match="parameters of real numbers, got bfloat16 in 'dense"):
+        from_keras(net)
 
 
 def test_quantized_refused() -> None:
