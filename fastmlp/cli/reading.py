@@ -88,7 +88,7 @@ def _check(path: str, separator: str) -> None:
                     got = f"{len(row)} field{'s' * (len(row) != 1)}"
                     raise ValueError(f"{path}: line {rows.line_num} has {got}, and the heads in line {line} are {len(names)}")
         except (csv.Error, EOFError) as error:
-            raise ValueError(f"{path}: line {rows.line_num + 1} cannot be read: {error}") from None
+            raise ValueError(f"{path}: line {rows.line_num} cannot be read: {error}") from None
         except UnicodeDecodeError as error:
             byte = error.object[error.start]
             raise ValueError(

@@ -70,27 +70,26 @@ def load(reader: Reader, found: dict[str, Any]) -> tuple[Model, Preparation, Tar
 def _columns(reader: Reader, described: list[Any], categories: np.ndarray) -> list[Number | Category]:
     if categories.dtype != object:
         raise ValueError("its categories must be strings")
-    kinds = [value.get("kind") if isinstance(value, dict) else None for value in described]
-    numbers = reader.array(NUMBERS, np.dtype(np.float64), (kinds.count("number"), 2))
+    kinds: dict[str, Any] = {"name": str, "kind": str, "gaps": bool, "categories": (int, NoneType)}
+    parts = [description.parts("a column", value, **kinds) for value in described]
+    for name, kind, _, count in parts:
+        if (kind, count is None) not in (("number", True), ("category", False)):
+            raise ValueError(f"column {name[:40]!r} must be a number, or a category with a count of its texts")
+    numbers = reader.array(NUMBERS, np.dtype(np.float64), (sum(kind == "number" for _, kind, _, _ in parts), 2))
     if not np.isfinite(numbers).all() or not (numbers[:, 1] > 0).all():
         raise ValueError(f"tensor {NUMBERS!r} must hold finite means and positive scales")
     made: list[Number | Category] = []
     at, scales = 0, iter(numbers.tolist())
-    for value in described:
-        name, kind, gaps, count = description.parts(
-            "a column", value, name=str, kind=str, gaps=bool, categories=(int, NoneType)
-        )
-        if kind == "number" and count is None:
+    for name, kind, gaps, count in parts:
+        if kind == "number":
             mean, scale = next(scales)
             made.append(Number(name, mean, scale, gaps))
-        elif kind == "category" and count is not None and 0 <= count <= len(categories) - at:
-            texts = tuple(categories[at : at + count].tolist())
-            if len(set(texts)) != count:
-                raise ValueError(f"column {name!r} must have different categories")
-            made.append(Category(name, texts, gaps))
-            at += count
-        else:
-            raise ValueError(f"column {name[:40]!r} must be a number, or a category with as many texts as it says")
+            continue
+        texts = tuple(categories[at : at + count].tolist()) if count >= 0 else ()
+        if len(set(texts)) != count:
+            raise ValueError(f"column {name[:40]!r} must have {count} different categories")
+        made.append(Category(name, texts, gaps))
+        at += count
     if at != len(categories) or not made or len({one.name for one in made}) != len(made):
         raise ValueError("its columns must be of different names, and have all of its categories")
     return made
