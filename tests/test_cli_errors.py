@@ -53,7 +53,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (GOOD + "1,a,0,5\n", [], "data.csv: line 32 has 4 fields, and the heads in line 1 are 3"),
         (GOOD + '"1,a,0\n', [], "data.csv: line 32 has 1 field, and"),
         ("x,x,y\n" + "".join(ROWS), [], "data.csv must have different heads for its columns, got 'x' twice"),
-        (GOOD.encode() + b"1,\xe9,0\n", [], "it is not UTF-8 (byte 0xe9): convert it first, such as with iconv"),
+        (GOOD.encode() + b"1,\xe9,0\n", [], "data.csv: line 32 is not UTF-8 (byte 0xe9): convert it first, such as with iconv"),
         (GOOD + "1," + "a" * 200_000 + ",0\n", [], "data.csv: line 32 cannot be read: field larger than field limit"),
         (GOOD.replace(",y", ",z", 1), [], "--target: "),
         (GOOD, ["--drop", "u"], "--drop: "),
