@@ -10,7 +10,12 @@ from fastmlp.engine.threads import get_num_threads, set_num_threads
 from fastmlp.files.load import load
 from fastmlp.history import History
 from fastmlp.interchange.c import to_c
+from fastmlp.interchange.keras import from_keras
 from fastmlp.interchange.numpy import to_numpy
+from fastmlp.interchange.onnx.read import from_onnx
+from fastmlp.interchange.onnx.write import to_onnx
+from fastmlp.interchange.sklearn import from_sklearn, to_sklearn
+from fastmlp.interchange.torch import from_torch, to_torch
 from fastmlp.kernels.machine.cache import CacheWarning
 from fastmlp.lbfgs import LBFGS
 from fastmlp.losses import CustomLoss, RowLoss
@@ -49,6 +54,10 @@ __all__ = [
     "RMSprop",
     "RowLoss",
     "activations",
+    "from_keras",
+    "from_onnx",
+    "from_sklearn",
+    "from_torch",
     "get_num_threads",
     "kernels",
     "load",
@@ -58,6 +67,9 @@ __all__ = [
     "set_num_threads",
     "to_c",
     "to_numpy",
+    "to_onnx",
+    "to_sklearn",
+    "to_torch",
     "warmup",
 ]
 ESTIMATORS = ("MLPClassifier", "MLPRegressor")  # not in __all__: a star import does without scikit-learn

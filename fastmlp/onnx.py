@@ -1,4 +1,4 @@
-"""The estimators as skl2onnx converts them: by scikit-learn's converters."""
+"""The estimators as skl2onnx converts them: by scikit-learn's converters. Files without it: `fastmlp.to_onnx`."""
 
 import copy
 import sys

@@ -317,6 +317,7 @@ def optimizer(kind: Any) -> Function:
 
 PATH = [(value, "^path must be a string or a path, got ") for value in (3, b"net.h", ["net.h"])]
 FILE = Path(__file__).parent / "data/files/model-1.safetensors"
+ONNX = Path(__file__).parent / "data/onnx/keras_relu.onnx"
 EXPORT = {
     "model": [(value, "^model must be a fastmlp.Model or a fitted estimator, got ") for value in (None, "net.h", Model, W)],
     "path": PATH,
@@ -496,6 +497,28 @@ TABLE = {
         scale=[*columns("scale"), *((like(value, (3,)), "^scale must be above 0, got ") for value in (0, -1))],
     ),
     "to_numpy": Function(fastmlp.to_numpy, {"model": MODEL}, **EXPORT),
+    "to_onnx": Function(
+        fastmlp.to_onnx,
+        {"model": MODEL},
+        **EXPORT,
+        input_name=[
+            (3, "^input_name must be a string, got 3$"),
+            ("", "^input_name and output_names must be names"),
+        ],
+        output_names=[
+            *((value, "^output_names must be a sequence of strings or None, got ") for value in (3, "output")),
+            ([3], r"^output_names\[0\] must be a string, got 3$"),
+            (["a", "b"], "^output_names must be 1, for output; got 2$"),
+        ],
+        fold=flag("fold"),
+    ),
+    "from_onnx": Function(
+        fastmlp.from_onnx,
+        {"path": ONNX},
+        path=[*PATH, (None, PATH[0][1]), (FILE, "cannot be read as a network")],
+        output=[(3, "^output must be a string, got 3$"), ("no such", "output must be a value that the graph computes")],
+        loss=choice("loss", "cross_entropy")[:2],
+    ),
     "warmup": Function(fastmlp.warmup, {}, dtype=DTYPE),
     **{
         f"metrics.{name}": Function(

@@ -14,7 +14,7 @@ import pytest
 BENCH = Path(__file__).parent.parent / "asv_bench"
 SUITE = sorted(path.stem for path in (BENCH / "benchmarks").glob("*.py") if path.stem not in ("__init__", "timed"))
 SCRIPTS = sorted(path.stem for path in BENCH.glob("*.py"))
-NEEDS = {"kernels": "asv_runner", "estimators": "sklearn"}
+NEEDS = {"kernels": "asv_runner", "estimators": "sklearn", "files": "safetensors"}
 
 pytestmark = pytest.mark.skipif(not SUITE, reason="tests without the repository's benchmarks")
 

@@ -17,6 +17,7 @@ import pytest
 
 import fastmlp
 from fastmlp import cli
+from fastmlp.cli import convert
 
 pd = pytest.importorskip("pandas")
 Run = Callable[..., tuple[int, str, str]]
@@ -117,8 +118,8 @@ def test_the_same_seed_gives_the_same_file_and_another_one_another(folder: Path,
 
 def test_a_rare_class_is_in_each_part_and_its_weight_counts(tmp_path: Path, run: Run) -> None:
     rng = np.random.default_rng(0)
-    y = np.repeat([0, 1], [190, 10])
-    pd.DataFrame({"x": rng.standard_normal(200) + y, "y": y}).to_csv(tmp_path / "rare.csv", index=False)
+    y = np.repeat([0, 1], [1900, 100])  # at 2, nineteen times as rare and 7.4 times as dense
+    pd.DataFrame({"x": rng.standard_normal(2000) + 2 * y, "y": y}).to_csv(tmp_path / "rare.csv", index=False)
     found = []
     for how in ([], ["--class-weight", "balanced"]):
         words = ["--test-size", 0.5, "--epochs", 50, "--lr", 0.01, "--out", tmp_path / "rare.safetensors"]
@@ -287,6 +288,37 @@ def test_convert_writes_c_and_keeps_a_plain_model(folder: Path, tmp_path: Path, 
     assert (tmp_path / "copy.safetensors").read_bytes() == (folder / "dear.safetensors").read_bytes()
 
 
+DATA = Path(__file__).parent / "data"
+OTHERS = [
+    (DATA / "onnx" / "torch_script_tanh.onnx", fastmlp.from_onnx, {}),
+    (DATA / "torch" / "state_dict.pt", fastmlp.from_torch, {"activations": "tanh", "loss": "mse"}),
+    (DATA / "keras" / "plain-float32-3.15.keras", fastmlp.from_keras, {"loss": "mae"}),
+]
+
+
+@pytest.mark.parametrize(("path", "function", "how"), OTHERS, ids=[path.suffix for path, _, _ in OTHERS])
+def test_convert_reads_other_formats(path: Path, function: Any, how: dict[str, str], tmp_path: Path, run: Run) -> None:
+    words = [word for name, value in how.items() for word in (f"--{name}", value)]
+    assert run("convert", path, tmp_path / "m.safetensors", *words) == (0, "", "")
+    want, found = function(path, **how), fastmlp.load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(found.params, want.params)
+    assert repr(found) == repr(want)
+
+
+def test_convert_writes_onnx(folder: Path, tmp_path: Path, run: Run) -> None:
+    code, _, err = run("convert", folder / "houses.safetensors", tmp_path / "net.onnx")
+    assert (code, err.splitlines()[0]) == (0, "The network alone is written. Its output is price. Its inputs are:")
+    np.testing.assert_array_equal(
+        fastmlp.from_onnx(tmp_path / "net.onnx").params, fastmlp.load(folder / "houses.safetensors").raw().params
+    )
+
+
+def test_convert_knows_what_fastmlp_has() -> None:
+    assert convert.here(convert.READERS) == [*convert.READERS]
+    assert convert.here(convert.WRITERS) == [*convert.WRITERS]
+    assert convert.here({".new": "from_what_is_not_there", ".onnx": "from_onnx"}) == [".onnx"]
+
+
 def test_bench_measures_both(run: Run) -> None:
     before = fastmlp.get_num_threads()
     code, out, _ = run("bench", "--sizes", "8-16-1", "--batch", 32, "--seconds", 0.05, "--threads", 1)
@@ -371,6 +403,7 @@ def test_ctrl_c_ends_a_training_and_leaves_no_file(folder: Path, tmp_path: Path)
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from fastmlp import cli
+from fastmlp.cli import convert
 sys.exit(cli.main({argv}))
 """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:

@@ -37,3 +37,33 @@ def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
         path.write_bytes(whole[:size])
         with pytest.raises(ValueError, match="cannot be read"):
             fastmlp.load(path)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_file_is_its_parameters_and_at_most_two_kilobytes(tmp_path: Path, dtype: str) -> None:
+    model = Model([784, 256, 128, 10], "gelu", "cross_entropy", dtype, rng=0, dropout=0.1)
+    model.save(tmp_path / "model")
+    assert model.params.nbytes < (tmp_path / "model").stat().st_size <= model.params.nbytes + 2000
+    model.step(np.zeros((1, 784)), [1], optimizer=fastmlp.Adam())
+    model.save(tmp_path / "model", optimizer=True)
+    assert (tmp_path / "model").stat().st_size <= 3 * model.params.nbytes + 2000
+
+
+def test_what_the_optimiser_remembers(tmp_path: Path) -> None:
+    class Mine(fastmlp.Adam):
+        pass
+
+    X, y = np.ones((8, 3)), np.ones((8, 1))
+    for optimizer in (fastmlp.SGD(momentum=0.5, ema=0.5), fastmlp.RMSprop(momentum=0.5), fastmlp.Nadam(), fastmlp.Lion()):
+        model = Model([3, 4, 1], "tanh", rng=0)
+        model.fit(X, y, 3, optimizer=optimizer, rng=0)
+        model.save(tmp_path / "model", optimizer=True)
+        loaded = fastmlp.load(tmp_path / "model")
+        for one in (model, loaded):
+            one.fit(X, y, 3, optimizer=optimizer, rng=1)
+        assert loaded.params.tobytes() == model.params.tobytes()
+        assert (loaded.average is None) == (model.average is None)
+    model.fit(X, y, optimizer=Mine())
+    with pytest.raises(ValueError, match=r"optimizer=True needs an optimiser of fastmlp's, .* the model's last was Mine"):
+        model.save(tmp_path / "model", optimizer=True)
+    model.save(tmp_path / "model")

@@ -16,6 +16,7 @@ FEATURES = {
     "plot": (["matplotlib"], "fit().plot()", "History.plot needs matplotlib"),
     "progress": (["tqdm"], "fit(verbose='bar')", 'verbose="bar" needs tqdm'),
     "cli": (["pandas"], "cli.reading.read('no.csv')", "tables need pandas"),
+    "torch": (["torch"], "fastmlp.to_torch(fastmlp.Model([1, 1]))", "to_torch needs PyTorch"),
     "onnx": (["skl2onnx"], "fastmlp.onnx.register()", "fastmlp.onnx needs skl2onnx"),
 }
 OTHERS = ["pyarrow"]  # of which another part of an extra has a test of its own

@@ -66,6 +66,7 @@ PAGES = (
     "asv_bench/README.md",
     "fastmlp/NUMBERS.md",
     "fastmlp/README.md",
+    "fastmlp/files/FORMAT.md",
     "tests/README.md",
     "tests/gallery/README.md",
 )

@@ -225,7 +225,7 @@ def _with(value: Any, *path: Any) -> Any:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (_with("x", "table", "columns", 2, "name"), "of different names"),
+        (_with([], "table", "names"), "must have a names of type dict"),
         (_with("text", "table", "columns", 0, "kind"), "column 'x' must be a number, or a category"),
         (_with("number", "table", "columns", 1, "kind"), "must be a number, or a category"),
         (_with(1, "table", "columns", 0, "gaps"), "must have a gaps of type bool, got int"),
@@ -233,11 +233,11 @@ def _with(value: Any, *path: Any) -> Any:
         (_with(1, "table", "columns", 1, "categories"), "have all of its categories"),
         (_with(3, "table", "columns", 1, "categories"), "must have (3|-1) different categories"),
         (_with(-1, "table", "columns", 1, "categories"), "must have (3|-1) different categories"),
-        (_with([], "table", "columns"), "table.numbers"),
-        (_with({}, "table", "columns", 0), "must have a name of type str"),
+        (_with([], "table", "columns"), "a name for each column"),
+        (_with({}, "table", "columns", 0), "must have a kind of type str"),
         (_with(None, "table", "columns", 0), "must be an object, got NoneType"),
         (_with("never", "table", "missing"), "missing must be one of error, mean, indicator, drop; got 'never'"),
-        (_with({"name": "y", "classes": None}, "table", "target"), "no tensor 'table.target'"),
+        (_with({}, "table", "target"), "no tensor 'table.target'"),
         (_with("I64", "table", "target", "classes", "kind"), "table.classes"),
         (_with("object", "table", "categories", "kind"), None),
         (_with(1, "table", "more"), "got 'more' too"),
@@ -262,6 +262,8 @@ def test_a_description_that_is_wrong(change: Any, said: str | None, tmp_path: Pa
         ("table.numbers", np.array([[1.0, 0.0], [1.0, 1.0]]), "finite means and positive scales"),
         ("table.numbers", np.array([[np.nan, 1.0], [1.0, 1.0]]), "finite means and positive scales"),
         ("table.numbers", np.ones((3, 2)), "'table.numbers' must be F64"),
+        ("table.names", np.frombuffer(b"xcxdy", np.uint8), "of different names"),
+        ("table.names.offsets", np.arange(3), "names"),
         ("table.target", np.array([0.0, -1.0]), "a finite mean and a positive scale"),
         ("table.target", np.array([np.inf, 1.0]), "a finite mean and a positive scale"),
         ("table.categories", np.frombuffer(b"a" * 6, np.uint8), "categories"),
@@ -284,6 +286,27 @@ def test_classes_that_are_wrong(classes: Any, said: str, tmp_path: Path) -> None
     bad.save(tmp_path / "t.safetensors")
     with pytest.raises(ValueError, match=said):
         fastmlp.load(tmp_path / "t.safetensors")
+
+
+EXPECTED = [
+    [0.17396254364682562, 0.6138267884325737, 0.2122106679206007],
+    [0.5647338244810349, 0.35383071601508875, 0.08143545950387633],
+    [0.6022949280768184, 0.18323569016780722, 0.2144693817553743],
+]
+
+
+def test_the_first_version_is_read() -> None:
+    table = fastmlp.load(Path(__file__).parent / "data" / "tabular" / "version-1.safetensors")
+    data = {"x": [1.0, None, 3.0], "city": ["Rome", None, "new"], "z": [-1000, -999.5, -998], "d": ["p", "q", None]}
+    assert table.preparation.inputs == "x/x is missing/city=K\u00f6ln/city=Rome/city is missing/city=*/z/d=*".split("/")
+    np.testing.assert_allclose(table.predict_proba(data), EXPECTED, rtol=1e-12)
+
+
+def test_many_columns_of_any_name_are_read_again(tmp_path: Path) -> None:
+    columns = [Number(f"\u0394 {i}", 0.0, 1.0) for i in range(8000)]
+    table = Table(fastmlp.Model([8000, 1], rng=0), Preparation(columns, "mean"), Target("\u0394"))
+    table.save(tmp_path / "t.safetensors")
+    assert fastmlp.load(tmp_path / "t.safetensors").preparation.columns == table.preparation.columns
 
 
 def test_the_header_names_its_version(tmp_path: Path) -> None:

@@ -237,7 +237,7 @@ def _table(train: Rows, classes: np.ndarray | None, options: argparse.Namespace,
     model = fastmlp.Model(
         shape, options.activation, loss, options.dtype, rng, dropout=options.dropout if options.hidden else 0.0
     )
-    # It starts from a constant prediction. Else it first unlearns what it was drawn as, and on a few hundred rows early stopping
+    # It starts from a constant prediction. Else it first unlearns what it was drawn as, and on some hundred rows early stopping
     # ends it there: R2 0.34 on scikit-learn's diabetes table, 0.46 with this (means of twelve seeds).
     model.weights[-1][...] = 0
     return Table(model, preparation, target)

@@ -352,6 +352,11 @@ class Engine:
         """That the optimiser has done."""
         return self._memory.progress.steps
 
+    @property
+    def kind(self) -> type[Optimizer]:
+        """Of the optimiser that has done them."""
+        return self._memory.kind
+
     def average(self) -> np.ndarray | None:
         """A copy of the parameters' running mean, where there is one."""
         with self._turn:

@@ -36,21 +36,25 @@ def writing(path: str | os.PathLike[str], keep: str | os.PathLike[str] | None = 
         with open(place, "wb") as file:
             yield file
         return
-    part = place.with_name(f".{place.name[:200]}.{secrets.token_hex(4)}.part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    part = place.with_name(f"{_beginning(place)}{secrets.token_hex(4)}.part")
     try:
-        with open(descriptor, "wb") as file:
+        with open(part, "xb") as file:
             if mode is not None and hasattr(os, "fchmod"):
-                os.fchmod(descriptor, stat.S_IMODE(mode))
+                os.fchmod(file.fileno(), stat.S_IMODE(mode))
             yield file
             file.flush()
-            os.fsync(descriptor)
+            os.fsync(file.fileno())
         if keep is not None and mode is not None:
             _name_also(place, Path(keep))
         os.replace(part, place)
-    except BaseException:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    except BaseException as error:
+        if not isinstance(error, FileExistsError):  # then it is another writer's
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, os.fspath(part)):
+            error.filename = os.fspath(path)  # what the user knows
+            if error.filename2 is not None:
+                del error.filename2
         raise
     _sync(place.parent)
 
@@ -58,16 +62,21 @@ def writing(path: str | os.PathLike[str], keep: str | os.PathLike[str] | None = 
 def sweep(path: str | os.PathLike[str]) -> None:
     """Remove what writers of `path` that were killed have left beside it."""
     place = Path(os.path.realpath(path))
-    beginning = f".{place.name[:200]}."
+    beginning = _beginning(place)
     for name in os.listdir(place.parent):
         if name.startswith(beginning) and name.endswith(".part") and len(name) == len(beginning) + 13:
             with suppress(OSError):
                 (place.parent / name).unlink()
 
 
+def _beginning(place: Path) -> str:
+    """Of the names that a file has while it is written: short enough for one more of 255 bytes."""
+    return f".{os.fsencode(place.name)[:200].decode(errors='ignore')}."
+
+
 def _name_also(place: Path, keep: Path) -> None:
     """Give a file a second name, in place of what had that."""
-    between = keep.with_name(f".{keep.name[:200]}.{secrets.token_hex(4)}.part")
+    between = keep.with_name(f"{_beginning(keep)}{secrets.token_hex(4)}.part")
     try:
         os.link(place, between)
     except OSError:  # a file system without links: for a moment there is the older name only
@@ -77,8 +86,8 @@ def _name_also(place: Path, keep: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Let the folder's names reach the disk, where folders can be opened."""
-    if os.name == "posix":
+    """Let the folder's names reach the disk, where folders can be opened, and this one may be read."""
+    if os.name == "posix" and os.access(folder, os.R_OK):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

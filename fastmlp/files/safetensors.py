@@ -30,6 +30,7 @@ NAMES = {np.dtype(kind): name for name, kind in DTYPES.items()}
 SIZES = {name: np.dtype(kind).itemsize for name, kind in DTYPES.items()} | {"BF16": 2}
 MOST_HEADER = 100_000_000  # bytes: the package's own limit
 PIECE = 1 << 22  # bytes that are converted, or put in another order, at a time
+PLAIN = 1 << 18  # bytes of a header that may have any characters
 ROOM = 1 << 20  # bytes that a header's objects may take beyond twice the file
 
 
@@ -67,22 +68,27 @@ def write(file: BinaryIO, tensors: Mapping[str, np.ndarray], metadata: Mapping[s
     text += b" " * (-len(text) % 8)
     if len(text) > MOST_HEADER:
         raise ValueError(f"a file's description must have at most {MOST_HEADER} bytes, got {len(text)}")
+    _plain(text)
     file.write(len(text).to_bytes(8, "little") + text)
     for _, array in ordered:
         for part in _pieces(array):
             little = part
-            if not part.flags.c_contiguous or not part.dtype.newbyteorder("<").isnative:
-                little = np.empty(part.shape, part.dtype.newbyteorder("<"))
+            kind = part.dtype.newbyteorder("<")
+            if not part.flags.c_contiguous or part.dtype != kind:
+                little = np.empty(part.shape, kind)
                 _copy(little, part)
             file.write(little.reshape(-1).view(np.uint8).data)
 
 
 def _copy(to: np.ndarray, given: np.ndarray) -> None:
-    """Copy by blocks if one of the two is a transposed matrix: 4096 x 4096 of float32 at 1.4 GB/s, as a whole at 0.5."""
+    """Copy by blocks if one of the two is a transposed matrix: 4096 x 4096 of float32 at 2.1 GB/s, as a whole at 0.5.
+
+    Blocks of 256 x 32 take 4000 x 4000 at 3.2 GB/s instead of 2.1, but rows that are a power of two apart at 1.3.
+    """
     if to.ndim != 2:
         to[...] = given
         return
-    rows, columns = (256, 32) if to.flags.c_contiguous else (32, 256)
+    rows, columns = (512, 16) if to.flags.c_contiguous else (16, 512)
     for i in range(0, to.shape[0], rows):
         for j in range(0, to.shape[1], columns):
             to[i : i + rows, j : j + columns] = given[i : i + rows, j : j + columns]
@@ -135,7 +141,7 @@ class Reader:
 
     def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
         self._file.close()
-        if isinstance(error, ValueError):
+        if isinstance(error, ValueError | TypeError):  # which checks raise for a part of the wrong type
             raise ValueError(f"{self._path} cannot be read: {str(error)[:500]}") from None
 
     def entry(self, name: str) -> Entry:
@@ -190,13 +196,18 @@ class Reader:
         text = self._file.read(length)
         if len(text) != length or not text.startswith(b"{"):
             raise ValueError("its header must be a JSON object")
-        _bounded("its header", (text.count(b"{") + text.count(b"["), text.count(b",")), size)
-        header = parsed("its header", text)
+        _plain(text)
+        if 120 * (text.count(b"{") + text.count(b"[")) + 60 * text.count(b",") > 2 * size + ROOM:
+            raise ValueError("its header has more parts than a file of its size describes")
+        whole = text.decode()
+        del text
+        header = parsed("its header", whole)
         metadata = header.pop("__metadata__", {})
         if not isinstance(metadata, dict) or not all(type(value) is str for value in metadata.values()):
             raise ValueError("its __metadata__ must hold strings")
-        for name, value in metadata.items():  # which may be JSON again, and say with escapes what was not counted above
-            _bounded(f"its metadata {name!r}", (value.count("{") + value.count("["), value.count(",")), size)
+        for word in (*header, *metadata, *metadata.values()):
+            if not word.isascii():
+                word.encode()  # a half of a surrogate pair is no character
         entries = {name: self._entry(name, value) for name, value in header.items()}
         at = 0
         for name, entry in sorted(entries.items(), key=lambda item: item[1][2:]):
@@ -216,12 +227,24 @@ class Reader:
         for what, numbers in (("shape", shape), ("data_offsets", offsets)):
             if not isinstance(numbers, list) or not all(type(number) is int and number >= 0 for number in numbers):
                 raise ValueError(f"tensor {name!r} must have whole numbers of at least 0 as its {what}")
-        if len(shape) > 32 or len(offsets) != 2 or offsets[1] - offsets[0] != math.prod(shape) * SIZES[dtype]:
+        most = math.prod(max(width, 1) for width in shape[:32]) * SIZES[dtype]
+        if len(shape) > 32 or most >= 2**63:
+            raise ValueError(f"tensor {name!r} must have at most 32 sizes, whose product is below 2**63")
+        if len(offsets) != 2 or offsets[1] - offsets[0] != math.prod(shape) * SIZES[dtype]:
             raise ValueError(f"tensor {name!r} must have as many bytes as its dtype and shape say")
         return Entry(dtype, tuple(shape), *offsets)
 
 
-def parsed(what: str, text: str | bytes) -> Any:
+def _plain(text: bytes) -> None:
+    """Raise if a long header has characters beyond ASCII, or escapes of any.
+
+    One character beyond makes a string four times as wide, and JSON within the metadata may hide its brackets in escapes.
+    """
+    if len(text) > PLAIN and (not text.isascii() or b"\\u" in text):
+        raise ValueError(f"its header must be ASCII without escapes of other characters from {PLAIN} bytes on")
+
+
+def parsed(what: str, text: str) -> Any:
     """JSON in which no name stands twice, and each number is one.
 
     Raises
@@ -230,17 +253,15 @@ def parsed(what: str, text: str | bytes) -> Any:
         If it is not.
     """
     try:
-        whole = text.decode("utf-8") if isinstance(text, bytes) else text
-        return json.loads(whole, object_pairs_hook=_once, parse_constant=_none, parse_float=_finite)
+        return json.loads(text, object_pairs_hook=_once, parse_constant=_none, parse_float=_finite, parse_int=_whole)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{what} must be JSON: {error}") from None
 
 
-def _bounded(what: str, counts: tuple[int, int], size: int) -> None:
-    """Raise unless the objects that JSON with such counts of brackets and commas makes fit a file of some bytes."""
-    brackets, commas = counts
-    if 120 * brackets + 60 * commas > 2 * size + ROOM:
-        raise ValueError(f"{what} has more parts than a file of its size describes")
+def _whole(number: str) -> int:
+    if number == "-0":
+        raise ValueError("-0 is no whole number")
+    return int(number)
 
 
 def _finite(number: str) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastmlp import checks
 from fastmlp.activations import ACTIVATIONS
+from fastmlp.files import durable
 from fastmlp.interchange import given
 from fastmlp.interchange.rounding import bounds
 from fastmlp.interchange.translate import Translator, filled, literal
@@ -218,7 +219,9 @@ def to_c(
         raise ValueError(f"scale must be above 0, got {spread[spread <= 0][0].item()!r}")
     if mean is not None or scale is not None:
         net = _of_raw_inputs(net, centre, spread)
-    to.write_text(_text(net, name, stack, _test_rows(net, centre, spread)), encoding="ascii", newline="\n")
+    text = _text(net, name, stack, _test_rows(net, centre, spread))
+    with durable.writing(to) as file:
+        file.write(text.encode("ascii"))
 
 
 def _of_columns(name: str, value: ArrayLike, columns: int) -> np.ndarray:

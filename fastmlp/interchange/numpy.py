@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fastmlp.files import durable
 from fastmlp.interchange import given
 from fastmlp.model import Model
 from fastmlp.types import Exported
@@ -133,7 +134,8 @@ def to_numpy(model: Exported, path: str | os.PathLike[str] | None = None) -> str
     to = None if path is None else given.file(path)
     text = _program(net)
     if to is not None:
-        to.write_text(text, encoding="ascii", newline="\n")
+        with durable.writing(to) as file:
+            file.write(text.encode("ascii"))
     return text
 
 

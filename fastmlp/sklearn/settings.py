@@ -50,10 +50,11 @@ def write(name: str, value: Any, tensors: dict[str, np.ndarray]) -> Any:
 
 
 def _generator(name: str, value: np.random.RandomState, tensors: dict[str, np.ndarray]) -> dict[str, Any]:
-    kind, key, at, has_normal, normal = value.get_state()
-    if kind != "MT19937":
-        raise ValueError(f"{name} must be a RandomState of MT19937 to be written, got one of {kind}")
-    tensors[name] = np.asarray(key, np.uint32)
+    state: dict[str, Any] = value.get_state(legacy=False)
+    if state["bit_generator"] != "MT19937":
+        raise ValueError(f"{name} must be a RandomState of MT19937 to be written, got one of {state['bit_generator']}")
+    tensors[name] = np.asarray(state["state"]["key"], np.uint32)
+    at, has_normal, normal = state["state"]["pos"], state["has_gauss"], state["gauss"]
     return {"generator": {"at": int(at), "has_normal": bool(has_normal), "normal": float(normal)}}
 
 

@@ -61,6 +61,7 @@ class Checkpoint:
             own = [one for one in custom if isinstance(one, Custom)]
             self.found, self.saved, self._network = newest(models.file(resume), own)
         self._steps, self._time = 0, 0.0
+        self._kind: Any = None
 
     def __bool__(self) -> bool:
         """Whether there is anything to do."""
@@ -94,13 +95,20 @@ class Checkpoint:
 
     def begin(self, engine: Engine) -> None:
         """A training begins."""
-        self._steps, self._time = engine.steps, time.monotonic()
+        self._note(engine)
         if self._path is not None:
             durable.sweep(self._path)
 
+    def _note(self, engine: Engine) -> None:
+        self._steps, self._kind, self._time = engine.steps, engine.kind, time.monotonic()
+
+    def _since(self, engine: Engine) -> int:
+        """Steps since the last one was written; another kind of optimiser counts its own."""
+        return engine.steps - (self._steps if engine.kind is self._kind else 0)
+
     def most(self, engine: Engine) -> int | None:
         """Steps until the next one is due; None: that is no number of steps."""
-        return self._steps + self._every - engine.steps if self.writes and isinstance(self._every, int) else None
+        return self._every - self._since(engine) if self.writes and isinstance(self._every, int) else None
 
     def late(self) -> bool:
         """Whether one is due by the clock."""
@@ -109,7 +117,7 @@ class Checkpoint:
     def due(self, engine: Engine, epoch_ended: bool) -> bool:
         """Whether one is due now, behind a step."""
         if isinstance(self._every, int):
-            return self.writes and engine.steps - self._steps >= self._every
+            return self.writes and self._since(engine) >= self._every
         return self.late() if isinstance(self._every, float) else self.writes and epoch_ended
 
     def write(self, engine: Engine, network: Network, course: dict[str, Any]) -> None:
@@ -126,7 +134,7 @@ class Checkpoint:
         except OSError as error:
             why = f"the checkpoint cannot be written: {error.strerror}; the model can be used, with the weights of now"
             raise OSError(error.errno, why, os.fspath(self._path)) from error
-        self._steps, self._time = engine.steps, time.monotonic()
+        self._note(engine)
 
 
 Found = tuple[dict[str, Any], dict[str, Any], Network]

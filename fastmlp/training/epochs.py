@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
-from itertools import product
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,10 @@ from fastmlp import checks, display
 from fastmlp.callbacks import EarlyStopping, has_state, hooks, listed
 from fastmlp.files import models
 from fastmlp.history import History
-from fastmlp.metrics import METRICS
 from fastmlp.monitor import monitored, reported
-from fastmlp.network import Network
 from fastmlp.optimizers import KIND_NAMES
 from fastmlp.schedules import Course, ReduceOnPlateau, Schedule
-from fastmlp.training import doubts
+from fastmlp.training import doubts, measuring
 from fastmlp.training.checkpoint import Checkpoint
 from fastmlp.training.dataset import Data
 from fastmlp.training.feeding import Feed
@@ -90,7 +87,7 @@ class Epochs:
         self._initial, self._steps = checks.count("initial_epoch", initial, 0), steps
         if epochs <= self._initial:
             raise ValueError(f"epochs must be more than initial_epoch={self._initial}: it is where the fit ends; got {epochs}")
-        self._metrics = _resolve(metrics, model.network)
+        self._metrics = measuring.resolve(metrics, model.network)
         self._seen = (None, None) if train is None or train.weighted or train.pieces else (train.X, train.true)
         self._watched = [(prefix, data) for prefix, data in (("", train), ("val_", val)) if data is not None]
         self._nonfinite = checks.choice("nonfinite", nonfinite, NONFINITE)
@@ -112,7 +109,8 @@ class Epochs:
                 monitored(watcher.monitor, watcher.mode, names)
             elif isinstance(monitor := getattr(watcher, "monitor", None), str):
                 reported(monitor, names)
-        self._fit_metrics()
+        for _, data in self._watched:
+            measuring.fit(self._metrics, data.true, model.network.sizes[-1])
         if isinstance(verbose, str) and verbose != "bar":
             raise TypeError(f"verbose must be an integer, True, False or 'bar', got {verbose!r}")
         self._bar_kind = _tqdm() if isinstance(verbose, str) else None
@@ -298,15 +296,6 @@ class Epochs:
         steps = count * self._steps
         return count, rates(self._schedule, self._course, self._done * self._steps, steps, self._steps, self._epochs)
 
-    def _fit_metrics(self) -> None:
-        """Raise unless the metrics take the targets, by a trial on one row. Users' functions are called after epochs only."""
-        for (_, data), (name, metric) in product(self._watched, self._metrics.items()):
-            if metric.func is not _unweighted:
-                try:
-                    metric(data.true[:1], np.zeros((1, self._model.network.sizes[-1])))
-                except (TypeError, ValueError) as error:
-                    raise type(error)(f"metrics: {name!r} is not for such a y: {error}") from None
-
     def _finite(self) -> bool:
         return bool(np.isfinite(self._engine.params).all())
 
@@ -339,7 +328,7 @@ class Epochs:
             if self._metrics:
                 outputs = data.predict(self._engine, self._model.network.sizes[-1])
             for name, metric in self._metrics.items():
-                logs[prefix + name] = _number(name, metric(data.true, outputs, data.weights))
+                logs[prefix + name] = measuring.number(name, metric(data.true, outputs, data.weights))
         for name, column in self._columns.items():
             if len(column) == row:
                 column.append(logs[name])
@@ -388,35 +377,3 @@ def _tqdm() -> Any:
     except ImportError as error:
         raise ImportError('verbose="bar" needs tqdm: pip install "fastmlp[progress]"') from error
     return tqdm
-
-
-def _resolve(metrics: Any, network: Network) -> dict[str, partial[Any]]:
-    """Name -> function(y_true, y_pred, sample_weight), from the argument of `Model.fit`: one metric or several."""
-    found: dict[str, partial[Any]] = {}
-    for metric in listed(metrics):
-        metric = next((name for name, known in METRICS.items() if known.function is metric), metric)
-        if callable(metric):
-            name = getattr(metric, "__name__", type(metric).__name__)
-            function = partial(_unweighted, metric)
-        elif isinstance(metric, str):
-            name = checks.choice("metrics", metric, METRICS)
-            known = METRICS[name]
-            separate = {"multilabel": network.loss == "bce"} if known.classifies else {}
-            function = partial(known.function, **separate)
-        else:
-            raise TypeError(f"metrics must hold functions, or names of {', '.join(METRICS)}; got {metric!r}")
-        if name in found or name in ("epoch", "loss", "lr") or name.startswith("val_"):
-            raise ValueError(f"metrics must have names that no other column of the history has, got {name!r}")
-        found[name] = function
-    return found
-
-
-def _unweighted(metric: Callable[..., Any], y_true: np.ndarray, y_pred: np.ndarray, weights: Any) -> Any:
-    return metric(y_true, y_pred)
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"metrics must return a number, got {value!r} from {name}") from None

@@ -130,8 +130,7 @@ class ByPieces:
         self._cursor, self._loss, self._of_piece = 0, 0.0, 0.0
 
     def train(self, losses: np.ndarray, rates: np.ndarray | None, look: Look, most: int | None) -> int:
-        engine, batch, rows = self._engine, self._job.batch, len(self._data.y)
-        stop, paused = None if most is None else engine.steps + most, False
+        engine, batch, rows, paused = self._engine, self._job.batch, len(self._data.y), False
         self._draw()
 
         def watch(done: int) -> bool:
@@ -142,17 +141,18 @@ class ByPieces:
         for part in self._data.parts(batch):
             if part.stop <= self._cursor:
                 continue
-            piece = self._piece(part)
-            piece.cursor = self._cursor - part.start
-            piece.rates = None if rates is None else rates[self._cursor // batch : -(-part.stop // batch)]
-            piece.most = None if stop is None else stop - engine.steps
+            piece, first = self._piece(part), self._cursor
+            piece.cursor, piece.most = first - part.start, most
+            piece.rates = None if rates is None else rates[first // batch : -(-part.stop // batch)]
             mean = np.array([self._of_piece])
             if engine.train(piece, mean, watch):
                 self._loss += mean.item() * (len(piece.X) / rows)
                 self._cursor, self._of_piece = part.stop, 0.0
             else:
                 self._cursor, self._of_piece = part.start + piece.cursor, mean.item()
-            if self._cursor < rows and (paused or engine.steps == stop):
+            # Not from the engine's count of steps, which begins anew with another kind of optimiser.
+            most = None if most is None else most - -(-(self._cursor - first) // batch)
+            if self._cursor < rows and (paused or self._cursor < part.stop or most == 0):
                 return 0
         losses[0] = self._loss
         self._cursor, self._loss = 0, 0.0
@@ -240,8 +240,7 @@ class ByBatches:
         self._total = 0.0
 
     def train(self, losses: np.ndarray, rates: np.ndarray | None, look: Look, most: int | None) -> int:
-        engine, mean = self._engine, np.zeros(1)
-        stop = None if most is None else engine.steps + most
+        engine, mean, until = self._engine, np.zeros(1), None if most is None else self._taken + most
         if self._left is None:
             self._left = self._opened()
         for batch in self._left:
@@ -253,7 +252,7 @@ class ByBatches:
             engine.train(job, mean, lambda done: None)
             self._rows, self._total = self._rows + len(job.X), self._total + len(job.X) * mean.item()
             self._count, self._taken, self._last = self._count + 1, self._taken + 1, job
-            if look(0) or engine.steps == stop:
+            if look(0) or self._taken == until:
                 return 0
         if self._count < (self._steps or 1):
             raise ValueError(f"batches must hold {self._steps or 'at least one'} for an epoch, got {self._count}")
