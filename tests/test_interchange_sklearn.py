@@ -161,6 +161,15 @@ def test_names_of_features_stay() -> None:
         from_sklearn(theirs).predict(frame[list("edcba")])
 
 
+def test_without_scikit_learn(python: Any) -> None:
+    said = python(
+        "import sys\nsys.modules['sklearn'] = None\nimport fastmlp\n"
+        "for work in (fastmlp.from_sklearn, fastmlp.to_sklearn):\n"
+        "    try:\n        work(fastmlp.Model([1, 1]))\n    except ImportError as error:\n        print(error)\n"
+    ).splitlines()
+    assert said == [f'{name} needs scikit-learn: pip install "fastmlp[sklearn]"' for name in ("from_sklearn", "to_sklearn")]
+
+
 def test_from_sklearn_refused() -> None:
     X, y = data("numbers")
 
