@@ -135,7 +135,7 @@ class ByPieces:
 
         def watch(done: int) -> bool:
             nonlocal paused
-            paused = bool(look(0))
+            paused = bool(look(0)) or paused
             return paused
 
         for part in self._data.parts(batch):
@@ -152,7 +152,7 @@ class ByPieces:
                 self._cursor, self._of_piece = part.start + piece.cursor, mean.item()
             # Not from the engine's count of steps, which begins anew with another kind of optimiser.
             most = None if most is None else most - -(-(self._cursor - first) // batch)
-            if self._cursor < rows and (paused or self._cursor < part.stop or most == 0):
+            if self._cursor < rows and (paused or most == 0):
                 return 0
         losses[0] = self._loss
         self._cursor, self._loss = 0, 0.0
