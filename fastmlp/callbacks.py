@@ -181,12 +181,12 @@ class EarlyStopping(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with what `state_dict` has returned; raises ValueError if it is no such state, before anything has changed."""
-        self.check_state(state)
+        self._check_state(state)
         self._best.load_state_dict(state)
         self._wait, self._params, self._before = state["wait"], state["params"], state["before"]
         self.best_epoch, self.stopped_epoch = state["best_epoch"], state["stopped_epoch"]
 
-    def check_state(self, state: Any, params: np.ndarray | None = None) -> None:
+    def _check_state(self, state: Any, params: np.ndarray | None = None) -> None:
         """Raise ValueError unless `state_dict` may have returned it, in a fit of a model with such parameters."""
         text, number = (str, NoneType), (int, NoneType)
         kinds: dict[str, Any] = {"best": (float, NoneType), "watched": text, "mode": text, "wait": int, "params": np.ndarray}

@@ -235,7 +235,7 @@ class Epochs:
         watched = [found["plateau"]["watched"]] if isinstance(self._schedule, ReduceOnPlateau) else []
         for callback, state in zip(self._callbacks, found["callbacks"], strict=True):
             if isinstance(callback, EarlyStopping):
-                callback.check_state(state, self._engine.params)
+                callback._check_state(state, self._engine.params)
                 watched.append(state["watched"])
         if unknown := set(watched) - {None, *self._columns}:
             raise ValueError(f"resume must watch one of {', '.join(self._columns)}; got {min(unknown)[:50]!r}")
