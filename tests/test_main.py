@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+import fastmlp
+
 
 @pytest.fixture(scope="module")
 def printed():
@@ -33,3 +35,8 @@ def test_then_compares_with_numpy(printed):
     differences = [float(number) for number in re.findall(r"\b\d(?:\.\d+)?e-\d+\b", rest)]
     assert "difference" in rest.lower()
     assert 0.0 in differences or min(differences, default=1) <= 1e-12
+
+
+def test_with_words_it_is_the_command_line():
+    ran = subprocess.run([sys.executable, "-m", "fastmlp", "--version"], check=True, capture_output=True, text=True, timeout=60)
+    assert ran.stdout == f"fastmlp {fastmlp.__version__}\n"

@@ -15,10 +15,11 @@ FEATURES = {
     "lbfgs": (["scipy"], "fit(optimizer=fastmlp.LBFGS())", "optimizer=LBFGS() needs SciPy"),
     "plot": (["matplotlib"], "fit().plot()", "History.plot needs matplotlib"),
     "progress": (["tqdm"], "fit(verbose='bar')", 'verbose="bar" needs tqdm'),
+    "cli": (["pandas"], "cli.reading.read('no.csv')", "tables need pandas"),
     "torch": (["torch"], "fastmlp.to_torch(fastmlp.Model([1, 1]))", "to_torch needs PyTorch"),
     "onnx": (["skl2onnx"], "fastmlp.onnx.register()", "fastmlp.onnx needs skl2onnx"),
 }
-OTHERS = ["pandas"]  # read where they come, and needed by nothing
+OTHERS = ["pyarrow"]  # of which another part of an extra has a test of its own
 PACKAGES = sorted({package for packages, _, _ in FEATURES.values() for package in packages} | set(OTHERS))
 
 REFUSING = """
@@ -31,6 +32,7 @@ class Refusing:
 
 sys.meta_path.insert(0, Refusing())
 import fastmlp, fastmlp.onnx
+from fastmlp import cli
 
 X, y = [[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [1.0, 2.0, 3.0]
 

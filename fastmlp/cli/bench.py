@@ -10,7 +10,7 @@ import numpy as np
 
 import fastmlp
 from fastmlp.activations import ACTIVATIONS
-from fastmlp.cli.shared import positive, sizes, whole
+from fastmlp.cli.shared import count, positive, sizes, whole
 from fastmlp.losses import LOSSES
 from fastmlp.optimizer import OPTIMIZERS
 
@@ -70,7 +70,7 @@ def _measure(options: argparse.Namespace) -> None:
             model.predict(batch, out=out)
 
     names = f"{'-'.join(map(str, options.sizes))} {options.activation}, {loss}, {options.dtype}, batch {options.batch}"
-    print(f"{names}, {options.optimizer}, at most {fastmlp.get_num_threads()} threads")
+    print(f"{names}, {options.optimizer}, at most {count(fastmlp.get_num_threads(), 'thread')}")
     for name, work, flops in (("train", train, 3 * forward - 2 * options.batch * products[0]), ("predict", predict, forward)):
         each = _time(work, options.seconds) / steps
         rate = f"{flops / each / 1e9:8.2f} GFLOP/s"

@@ -12,7 +12,7 @@ import numpy as np
 
 import fastmlp
 from fastmlp.cli import reading
-from fastmlp.cli.shared import add_sep, writable
+from fastmlp.cli.shared import add_sep, named, writable
 from fastmlp.files import durable
 from fastmlp.tabular.table import Table
 
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
     if options.out is None:
         _write(sys.stdout, head, found, probabilities)
         return
-    with durable.writing(options.out) as file:
+    with named(options.out), durable.writing(options.out) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         _write(text, head, found, probabilities)
         text.flush()

@@ -88,16 +88,24 @@ def _check(path: str, separator: str) -> None:
                     got = f"{len(row)} field{'s' * (len(row) != 1)}"
                     raise ValueError(f"{path}: line {rows.line_num} has {got}, and the heads in line {line} are {len(names)}")
         except (csv.Error, EOFError) as error:
-            raise ValueError(f"{path}: line {rows.line_num + 1} cannot be read: {error}") from None
-        except UnicodeDecodeError as error:
-            byte = error.object[error.start]
-            raise ValueError(
-                f"{path}: behind line {rows.line_num} it is not UTF-8 (byte 0x{byte:02x}): convert it first, such as with"
-                " iconv -f latin1 -t utf-8"
-            ) from None
+            raise ValueError(f"{path}: line {rows.line_num} cannot be read: {error}") from None
+        except UnicodeDecodeError:
+            raise ValueError(f"{path}: {_not_utf8(path)}") from None
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{path} must have different heads for its columns, got {twice!r} twice")
+
+
+def _not_utf8(path: str) -> str:
+    """Where: what decodes a whole buffer at a time does not tell the line."""
+    with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                where = f"line {number} is not UTF-8 (byte 0x{line[error.start]:02x})"
+                return f"{where}: convert it first, such as with iconv -f latin1 -t utf-8"
+    return "it is not UTF-8"
 
 
 @contextmanager

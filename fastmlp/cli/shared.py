@@ -3,7 +3,8 @@
 import argparse
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 SUFFIX = ".safetensors"
@@ -71,6 +72,15 @@ def writable(path: str | None, *read: str) -> None:
     for one in read:
         if os.path.exists(path) and os.path.exists(one) and os.path.samefile(path, one):
             raise ValueError(f"{path} is what is read, and would be replaced")
+
+
+@contextmanager
+def named(path: str) -> Iterator[None]:
+    """Give errors of writing the file's name: the system's have none when its disk is full."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
 
 
 def count(number: int, what: str) -> str:

@@ -22,12 +22,14 @@ def cells(name: str, column: Any) -> np.ndarray:
         kind = getattr(column.dtype, "kind", "O")
         whole = column.to_numpy(np.float64, na_value=np.nan) if kind in "iuf" else column.to_numpy(object, na_value=None)
     else:
-        whole = np.asarray(column)
+        # A list's numbers, strings and bools keep their types; as an array they would have one.
+        whole = column if isinstance(column, np.ndarray) else np.asarray(column, object)
         whole = whole.astype(np.float64) if whole.dtype.kind in "iuf" else whole.astype(object)
     if whole.ndim != 1:
         raise ValueError(f"column {name!r} must be a vector, got shape {whole.shape}")
     if whole.dtype == object:
-        whole = np.array([None if _missing(cell) else cell for cell in whole] + [None], object)[:-1]
+        plain = [cell.item() if isinstance(cell, np.generic) else cell for cell in whole]
+        whole = np.array([None if _missing(cell) else cell for cell in plain] + [None], object)[:-1]
     return whole
 
 
@@ -63,7 +65,7 @@ def _number(cell: Any) -> float:
             return math.nan if "_" in cell else float(cell)
         except ValueError:
             return math.nan
-    known = isinstance(cell, int | float | np.integer | np.floating) and not isinstance(cell, bool)
+    known = isinstance(cell, int | float) and not isinstance(cell, bool)
     return float(cell) if known else math.nan
 
 

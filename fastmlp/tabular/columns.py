@@ -152,12 +152,13 @@ class Preparation:
                 made.append(Category(name, tuple(text for text, _ in kept), gaps))
                 continue
             there = column[~np.isnan(column)]
-            mean, scale = checks.silently(partial(_spread, there)) if len(there) else (0.0, 1.0)
+            mean, scale = spread_of(there) if len(there) else (0.0, 1.0)
             if not np.isfinite([mean, scale]).all():
                 raise ValueError(f"column {name!r} must hold numbers whose squares have a sum, got {np.abs(there).max():g}")
             # Of a constant column the differences from the mean are roundings.
-            constant = scale <= 1e-12 * abs(mean) or scale < np.finfo(np.float64).tiny
-            made.append(Number(name, mean, 1.0 if constant else scale, missing == "indicator" and len(there) < len(column)))
+            if scale <= 1e-12 * abs(mean) or scale < np.finfo(np.float64).tiny:
+                scale = abs(mean) or 1.0
+            made.append(Number(name, mean, scale, missing == "indicator" and len(there) < len(column)))
         return cls(made, missing)
 
     def read(self, data: Any) -> dict[str, np.ndarray]:
@@ -219,8 +220,9 @@ class Preparation:
         return np.array(means), np.array(scales)
 
 
-def _spread(numbers: np.ndarray) -> tuple[float, float]:
-    return float(numbers.mean()), float(numbers.std())
+def spread_of(numbers: np.ndarray) -> tuple[float, float]:
+    """The mean and the standard deviation, which are not finite where the squares are too large."""
+    return checks.silently(lambda: (float(numbers.mean()), float(numbers.std())))
 
 
 def gaps(column: np.ndarray) -> np.ndarray:

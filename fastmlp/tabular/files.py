@@ -16,7 +16,13 @@ from fastmlp.tabular.columns import MISSING, Category, Number, Preparation, Targ
 if TYPE_CHECKING:
     from fastmlp.tabular.table import Table
 
-NUMBERS, CATEGORIES, CLASSES, TARGET = "table.numbers", "table.categories", "table.classes", "table.target"
+NAMES, NUMBERS, CATEGORIES, CLASSES, TARGET = (
+    "table.names",
+    "table.numbers",
+    "table.categories",
+    "table.classes",
+    "table.target",
+)
 
 
 def described(table: Table) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -26,23 +32,29 @@ def described(table: Table) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     categories: list[str] = []
     for column in table.preparation.columns:
         if isinstance(column, Number):
-            columns.append({"name": column.name, "kind": "number", "gaps": column.gaps})
+            columns.append({"kind": "number", "gaps": column.gaps})
             numbers.append((column.mean, column.scale))
         else:
             count = len(column.categories)
-            columns.append({"name": column.name, "kind": "category", "gaps": column.gaps, "categories": count})
+            columns.append({"kind": "category", "gaps": column.gaps, "categories": count})
             categories += column.categories
     tensors = models.layers(table.model.network, table.model.params)
-    words, more = labels.write(CATEGORIES, np.array([*categories, None], object)[:-1])
-    tensors |= more | {NUMBERS: np.array(numbers, np.float64).reshape(-1, 2)}
-    target: dict[str, Any] = {"name": table.target.name}
+    # Names are tensors: long headers have none but ASCII characters.
+    names, more = labels.write(NAMES, _objects([*(column.name for column in table.preparation.columns), table.target.name]))
+    words, also = labels.write(CATEGORIES, _objects(categories))
+    tensors |= more | also | {NUMBERS: np.array(numbers, np.float64).reshape(-1, 2)}
+    target: dict[str, Any] = {}
     if table.target.classes is None:
         tensors[TARGET] = np.array([table.target.mean, table.target.scale])
     else:
         target["classes"], more = labels.write(CLASSES, table.target.classes)
         tensors |= more
-    about = {"columns": columns, "categories": words, "missing": table.preparation.missing, "target": target}
+    about = {"columns": columns, "names": names, "categories": words, "missing": table.preparation.missing, "target": target}
     return {"network": description.network(table.model.network), "table": about}, tensors
+
+
+def _objects(texts: list[str]) -> np.ndarray:
+    return np.array([*texts, None], object)[:-1]
 
 
 def load(reader: Reader, found: dict[str, Any]) -> tuple[Model, Preparation, Target]:
@@ -50,16 +62,20 @@ def load(reader: Reader, found: dict[str, Any]) -> tuple[Model, Preparation, Tar
     network, about = description.parts("description", found, network=dict, table=dict)
     described = description.read_network(network)
     expected = models.expected(reader, described)
-    columns, words, missing, of = description.parts("table", about, columns=list, categories=dict, missing=str, target=dict)
+    columns, of_names, words, missing, of = description.parts(
+        "table", about, columns=list, names=dict, categories=dict, missing=str, target=dict
+    )
     checks.choice("missing", missing, MISSING)
-    categories, names = labels.read(reader, CATEGORIES, words)
-    preparation = Preparation(_columns(reader, columns, categories), missing)
-    target, more = _target(reader, of)
+    names, more = labels.read(reader, NAMES, of_names)
+    categories, also = labels.read(reader, CATEGORIES, words)
+    preparation = Preparation(_columns(reader, columns, names, categories), missing)
+    expected |= more | also | {NUMBERS}
+    target, more = _target(reader, names[-1], of)
     outputs = 1 if target.classes is None or len(target.classes) == 2 else len(target.classes)
     if described.sizes[0] != preparation.width or described.sizes[-1] != outputs:
         wanted = f"{preparation.width} inputs and {outputs} outputs"
         raise ValueError(f"its columns and classes need a network of {wanted}, got sizes {list(described.sizes)}")
-    if unknown := sorted(reader.entries.keys() - expected - names - more - {NUMBERS}):
+    if unknown := sorted(reader.entries.keys() - expected - more):
         raise ValueError(f"it has a tensor {unknown[0]!r} that its description does not explain")
     model = Model.__new__(Model)
     model._start(described)
@@ -67,37 +83,36 @@ def load(reader: Reader, found: dict[str, Any]) -> tuple[Model, Preparation, Tar
     return model, preparation, target
 
 
-def _columns(reader: Reader, described: list[Any], categories: np.ndarray) -> list[Number | Category]:
-    if categories.dtype != object:
-        raise ValueError("its categories must be strings")
-    kinds = [value.get("kind") if isinstance(value, dict) else None for value in described]
-    numbers = reader.array(NUMBERS, np.dtype(np.float64), (kinds.count("number"), 2))
+def _columns(reader: Reader, described: list[Any], names: np.ndarray, categories: np.ndarray) -> list[Number | Category]:
+    if names.dtype != object or categories.dtype != object or len(names) != len(described) + 1:
+        raise ValueError("its names and categories must be strings, a name for each column and one for the target")
+    kinds: dict[str, Any] = {"kind": str, "gaps": bool, "categories": (int, NoneType)}
+    parts = [description.parts("a column", value, **kinds) for value in described]
+    for name, (kind, _, count) in zip(names[:-1], parts, strict=True):
+        if (kind, count is None) not in (("number", True), ("category", False)):
+            raise ValueError(f"column {name[:40]!r} must be a number, or a category with a count of its texts")
+    numbers = reader.array(NUMBERS, np.dtype(np.float64), (sum(kind == "number" for kind, _, _ in parts), 2))
     if not np.isfinite(numbers).all() or not (numbers[:, 1] > 0).all():
         raise ValueError(f"tensor {NUMBERS!r} must hold finite means and positive scales")
     made: list[Number | Category] = []
     at, scales = 0, iter(numbers.tolist())
-    for value in described:
-        name, kind, gaps, count = description.parts(
-            "a column", value, name=str, kind=str, gaps=bool, categories=(int, NoneType)
-        )
-        if kind == "number" and count is None:
+    for name, (kind, gaps, count) in zip(names[:-1], parts, strict=True):
+        if kind == "number":
             mean, scale = next(scales)
             made.append(Number(name, mean, scale, gaps))
-        elif kind == "category" and count is not None and 0 <= count <= len(categories) - at:
-            texts = tuple(categories[at : at + count].tolist())
-            if len(set(texts)) != count:
-                raise ValueError(f"column {name!r} must have different categories")
-            made.append(Category(name, texts, gaps))
-            at += count
-        else:
-            raise ValueError(f"column {name[:40]!r} must be a number, or a category with as many texts as it says")
+            continue
+        texts = tuple(categories[at : at + count].tolist()) if count >= 0 else ()
+        if len(set(texts)) != count:
+            raise ValueError(f"column {name[:40]!r} must have {count} different categories")
+        made.append(Category(name, texts, gaps))
+        at += count
     if at != len(categories) or not made or len({one.name for one in made}) != len(made):
         raise ValueError("its columns must be of different names, and have all of its categories")
     return made
 
 
-def _target(reader: Reader, value: dict[str, Any]) -> tuple[Target, set[str]]:
-    name, words = description.parts("target", value, name=str, classes=(dict, NoneType))
+def _target(reader: Reader, name: str, value: dict[str, Any]) -> tuple[Target, set[str]]:
+    (words,) = description.parts("target", value, classes=(dict, NoneType))
     if words is None:
         mean, scale = reader.array(TARGET, np.dtype(np.float64), (2,)).tolist()
         if not (np.isfinite([mean, scale]).all() and scale > 0):
