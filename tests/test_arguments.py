@@ -318,8 +318,8 @@ def optimizer(kind: Any) -> Function:
 
 PATH = [(value, "^path must be a string or a path, got ") for value in (3, b"net.h", ["net.h"])]
 FILE = Path(__file__).parent / "data/files/model-1.safetensors"
-TENSORS = {"0.weight": np.ones((2, 3)), "0.bias": np.ones(2)}
-THEIRS = MLPRegressor(2, solver="lbfgs").fit(X, Y)
+TENSORS = {"0.weight": np.ones((2, 3)), "0.bias": np.ones(2), "2.weight": np.ones((1, 2)), "2.bias": np.ones(1)}
+THEIRS = MLPRegressor(hidden_layer_sizes=2, solver="lbfgs").fit(X, Y)
 KERAS = Path(__file__).parent / "data/keras/plain-float32-3.0.keras"
 ONNX = Path(__file__).parent / "data/onnx/keras_relu.onnx"
 EXPORT = {
@@ -532,13 +532,12 @@ TABLE = {
         activations=[
             (3, "^activations must be a name or a sequence of names, got 3$"),
             (None, "^activations must be given for a state_dict"),
-            (["relu", "relu"], "^activations must hold 1 names, one a layer, got 2$"),
+            (["relu"], "^activations must hold 2 names, one a layer, got 1$"),
         ],
         loss=choice("loss", "cross_entropy")[:2],
         dropout=[("0.1", "^dropout must ")],
         key=[(3, "^key must ")],
     ),
-    "to_torch": Function(fastmlp.to_torch, {"model": MODEL}, model=EXPORT["model"]),
     "from_sklearn": Function(
         fastmlp.from_sklearn,
         {"estimator": THEIRS},
@@ -602,6 +601,7 @@ TABLE = {
 PROTOCOL = {"on_train_begin", "on_epoch_end", "on_train_end", "rates", "start", "observe", "code", "compare", "hyper"}
 PROTOCOL |= {"state_dict", "load_state_dict"}
 OTHERS = {
+    "to_torch": "needs PyTorch: `peers/test_torch.py`",
     "CompiledModel": "made by compiled",
     "Gradients": "what backward returns",
     "LayerOutput": "what layer_outputs returns",

@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -192,6 +193,9 @@ def pack(value: Any, tensors: dict[str, np.ndarray]) -> Any:
         return {name: pack(part, tensors) for name, part in value.items()}
     if isinstance(value, list | tuple):
         return [pack(part, tensors) for part in value]
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        return {"$torch": pack(value.detach().cpu().numpy(), tensors)["$tensor"]}
     if isinstance(value, np.ndarray):
         if value.dtype.newbyteorder("<") not in safetensors.NAMES:
             raise TypeError(f"a state's arrays must hold numbers, got dtype {value.dtype}")
@@ -212,13 +216,18 @@ def unpack(value: Any, reader: Reader, left: set[str]) -> Any:
         return [unpack(part, reader, left) for part in value]
     if not isinstance(value, dict):
         return value
-    if value.keys() == {"$tensor"}:
-        name = value["$tensor"]
+    if value.keys() in ({"$tensor"}, {"$torch"}):
+        (kind, name), torch = *value.items(), sys.modules.get("torch")
         if not isinstance(name, str) or name not in left or reader.entries[name].dtype not in safetensors.DTYPES:
             raise ValueError(f"its state names a tensor {str(name)[:50]!r} that is not there, or that it has named before")
         left.remove(name)
         entry = reader.entries[name]
-        return reader.array(name, np.dtype(safetensors.DTYPES[entry.dtype]), entry.shape)
+        array = reader.array(name, np.dtype(safetensors.DTYPES[entry.dtype]), entry.shape)
+        if kind == "$tensor":
+            return array
+        if torch is None:  # which no file imports
+            raise ValueError("its state has tensors of PyTorch: import torch before")
+        return torch.from_numpy(array)
     if value.keys() == {"$float"} and value["$float"] in ("nan", "inf", "-inf"):
         return float(value["$float"])
     return {name: unpack(part, reader, left) for name, part in value.items()}

@@ -242,6 +242,10 @@ class Trainable(Differentiable):
         checks.generator(rng)
         settings = {"rows": len(data.X), "batch_size": job.batch, "shuffle": job.shuffle, "pieces": data.pieces}
         course.settings(**settings, optimizer=describe(chosen))
+        return self._run(course, job, data, rng)
+
+    def _run(self, course: Epochs, job: Job, data: dataset.Data, rng: Any) -> History:
+        """Train on data that lie as the kernels read them, or by pieces; `rng` is drawn from when all has been checked."""
         orders = np.random.default_rng(0) if data.pieces and job.shuffle else None
         seeded = job.shuffle or rng is not None or any(self.network.dropout)
 
