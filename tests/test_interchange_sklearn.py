@@ -221,6 +221,10 @@ def test_to_sklearn_refused() -> None:
         other = fastmlp.MLPRegressor(hidden_layer_sizes=(4, 4), activation=activation, max_iter=2).fit(X, y)
         with pytest.raises(ValueError, match=r"model must have (one of identity, sigmoid|built-in activations)"):
             to_sklearn(other, drop_settings=True)
+    loss = fastmlp.CustomLoss("own", lambda p, y: (p - y) ** 2, lambda p, y: 2 * (p - y), output="softplus")
+    other = fastmlp.MLPRegressor(loss, hidden_layer_sizes=4, max_iter=2).fit(X, y)
+    with pytest.raises(ValueError, match="model must have an output activation that scikit-learn has"):
+        to_sklearn(other, drop_settings=True)
     schedule = fastmlp.MLPRegressor(hidden_layer_sizes=4, learning_rate=fastmlp.schedules.Cosine(0.1), max_iter=2).fit(X, y)
     with pytest.raises(ValueError, match="got learning_rate=Cosine"):
         to_sklearn(schedule)

@@ -154,7 +154,8 @@ class Trainable(Differentiable):
         it, and `resume` takes that, with a warning, if the newer one is damaged. `fastmlp.load` reads a checkpoint as a model.
         It holds what schedules, `fastmlp.EarlyStopping` and callbacks with ``state_dict`` and ``load_state_dict`` remember, and
         checksums of the data. What other callbacks and metrics remember, it does not: callbacks without these methods are
-        called as ever, and start anew. Of a user's schedule the class's name is compared, not its settings. `LBFGS` has none.
+        called as ever, and start anew. Of a user's schedule the class's name is compared, not its settings. `LBFGS` has no
+        checkpoints.
 
         Ctrl-C is seen between steps, several times a second unless one step takes longer, and leaves a model that can be
         used and trained on. An exception in a callback, a metric or a schedule ends the fit, and leaves the model as the last
@@ -227,14 +228,12 @@ class Trainable(Differentiable):
         if smoothing := checks.real("label_smoothing", label_smoothing, least=0.0, below=1.0):
             data = dataset.smooth(self.network, data, smoothing)
         job = self._job(data.X, data.y, data.code, chosen, batch_size, shuffle, data.weighted)
-        keeping = self._keeping(checkpoint, every, resume)
+        keeping = self._keeping(checkpoint, every, resume, asked)
         rest = verbose, metrics, callbacks, nonfinite, schedule, data, val, data.pieces, keeping
         if quasi_newton:
             check(job.batch, len(data.X), any(self.network.dropout))
             if nonfinite != "ignore":
                 raise ValueError(f"nonfinite must be 'ignore' for optimizer={optimizer!r}, none of whose steps raises the loss")
-            if keeping:
-                raise ValueError(f"checkpoint and resume must be None for optimizer={optimizer!r}, whose memory is SciPy's")
             course = Epochs(self, initial_epoch, epochs, None, *rest)
             checks.generator(rng)
             how = data.code, quasi_newton, epochs - initial_epoch
@@ -261,8 +260,10 @@ class Trainable(Differentiable):
         job.order, job.shuffle = None, False
         return course.run(ByPieces(self._engine, job, data, orders), draw)
 
-    def _keeping(self, checkpoint: Any, every: Any, resume: Any) -> Checkpoint | None:
+    def _keeping(self, checkpoint: Any, every: Any, resume: Any, optimizer: Any) -> Checkpoint | None:
         """What is to be written down, and what to go on from, if anything is."""
+        if isinstance(optimizer, LBFGS) and not checkpoint is resume is None:
+            raise ValueError(f"checkpoint and resume must be None for optimizer={optimizer!r}, whose memory is SciPy's")
         keeping = Checkpoint(checkpoint, every, resume, (*self.network.activations, self.network.loss))
         return keeping if keeping else None
 
@@ -386,7 +387,7 @@ class Trainable(Differentiable):
         if metrics and val is None:
             raise ValueError(f"metrics must have validation_data to be computed from, got {metrics!r}")
         steps = (steps_per_epoch or (len(batches) if isinstance(batches, Sized) else 0)) or None
-        keeping = self._keeping(checkpoint, every, resume)
+        keeping = self._keeping(checkpoint, every, resume, chosen)
         rest = verbose, metrics, callbacks, nonfinite, schedule, None, val, True, keeping
         course = Epochs(self, initial, epochs, steps, *rest)
         course.settings(steps_per_epoch=steps_per_epoch, optimizer=describe(chosen))
