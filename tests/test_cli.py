@@ -139,7 +139,7 @@ def test_what_a_training_consists_of(folder: Path) -> None:
         assert sorted([*kept, *aside]) == list(range(54))
         assert (y[aside] == 0).sum() == round(50 * part)
     options = cli.parser().parse_args(
-        ["train", "", "--target", "y", "--class-weight", "balanced", "--epochs", "30", "--hidden", "4"]
+        ["train", "", "--target", "y", "--class-weight", "balanced", "--lr", "0.05", "--hidden", "4"]
     )
     rng = np.random.default_rng(0)
     y = np.repeat([0, 1], [80, 20])
