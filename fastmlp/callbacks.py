@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastmlp import checks
+from fastmlp.files.description import parts
 from fastmlp.monitor import MODES, Best, Mode
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ class Callback:
 
     A callback that remembers something of the fit may have ``state_dict()``, which returns it (text, numbers, None, arrays, and
     lists and dicts of these), and ``load_state_dict(state)``: checkpoints keep it, and a fit that goes on from one calls the
-    latter behind ``on_train_begin``.
+    latter behind ``on_train_begin``, whose changes to the weights it takes back. One without them starts anew in such a fit.
 
     The logs are dicts. At an epoch's end they have its number ``epoch``, counted from 0, and what `Model.fit` reports of it. At
     the beginning they have the ``epochs``, and the ``steps`` of an epoch, which are None where they are not known.
@@ -178,10 +180,25 @@ class EarlyStopping(Callback):
         return state | {"best_epoch": self.best_epoch, "stopped_epoch": self.stopped_epoch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with what `state_dict` has returned."""
+        """Go on with what `state_dict` has returned; raises ValueError if it is no such state, before anything has changed."""
+        self._check_state(state)
         self._best.load_state_dict(state)
         self._wait, self._params, self._before = state["wait"], state["params"], state["before"]
         self.best_epoch, self.stopped_epoch = state["best_epoch"], state["stopped_epoch"]
+
+    def _check_state(self, state: Any, params: np.ndarray | None = None) -> None:
+        """Raise ValueError unless `state_dict` may have returned it, in a fit of a model with such parameters."""
+        text, number = (str, NoneType), (int, NoneType)
+        kinds: dict[str, Any] = {"best": (float, NoneType), "watched": text, "mode": text, "wait": int, "params": np.ndarray}
+        kinds |= {"before": (np.ndarray, NoneType), "best_epoch": number, "stopped_epoch": number}
+        *_, wait, best, before, _, _ = parts("the state of EarlyStopping", state, **kinds)
+        Best(self.monitor, self.mode, self.min_delta).load_state_dict(state)
+        if wait < 0:
+            raise ValueError(f"the state of EarlyStopping must have waited for at least 0 epochs, got {wait}")
+        for name, array in (("params", best if best.size else None), ("before", before)):
+            if array is not None and params is not None and (array.shape, array.dtype) != (params.shape, params.dtype):
+                wanted = f"{params.size} {params.dtype} numbers as its {name}"
+                raise ValueError(f"the state of EarlyStopping must have {wanted}, got {array.dtype} {array.shape}")
 
     def on_train_end(self, model: Model, logs: dict[str, Any]) -> None:
         if self._params.size:

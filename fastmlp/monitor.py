@@ -75,7 +75,7 @@ class Best:
         """Know what another one knew; raises ValueError if that is none of its states."""
         best, watched, mode = state.get("best"), state.get("watched"), state.get("mode")
         found = isinstance(watched, str) and mode in ("min", "max")
-        if not (found or (watched is mode is best is None)) or not isinstance(best, int | float | NoneType):
+        if not (found or (watched is mode is best is None)) or not isinstance(best, float | NoneType):
             raise ValueError(
                 f"a best value must have what it is of and a mode of 'min' or 'max', got {best!r}, {watched!r}, {mode!r}"
             )

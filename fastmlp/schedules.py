@@ -414,7 +414,7 @@ class _Plateau(Course):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         scale, wait, cooldown = (state.get(name) for name in ("scale", "wait", "cooldown"))
-        if not isinstance(scale, int | float) or not 0 <= scale <= 1 or len(state) != 6:
+        if not isinstance(scale, float) or not 0 <= scale <= 1 or len(state) != 6:
             raise ValueError(f"a plateau must have a scale in [0, 1], wait, cooldown, best, watched and mode; got {state!r}")
         wait, cooldown = checks.count("wait", wait, 0), checks.count("cooldown", cooldown, 0)
         self._best.load_state_dict(state)

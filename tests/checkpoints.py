@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 
 import fastmlp
 from fastmlp import Model, schedules
+from fastmlp.kernels.net.plan import BLOCKS, GROUPS, NARROW, RESIDENT
+from fastmlp.optimizer import OPTIMIZERS
 from fastmlp.training import dataset
 from fastmlp.training.checkpoint import Checkpoint
 
@@ -52,7 +55,8 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     callbacks: Callable[[], list[Any]] = list
     before: int = 0
-    wild: int | None = None  # the row that is so large that training diverges in it
+    pieces: bool = False  # whether X has another dtype, and is converted piece by piece
+    source: Callable[[list[Any]], Any] | None = None  # makes what `Model.fit_batches` takes of a list of batches
 
     def model(self) -> Model:
         return Model(self.sizes, loss=self.loss, **{"activations": "tanh", "rng": 1} | self.net)
@@ -65,23 +69,26 @@ class Case:
             if self.loss in ("bce", "cross_entropy")
             else rng.standard_normal((rows, outputs))
         )
-        if self.wild is not None:
-            X[self.wild] = 1e300
-        return X.astype(self.net.get("dtype", "float64")), y
+        kinds = ["float64", "float32"]
+        return X.astype(kinds[(self.net.get("dtype") == "float32") != self.pieces]), y
 
     def run(self, **more: Any) -> dict[str, Any]:
         """All that a fit of a new model comes to, as text and bytes."""
-        model, callbacks = self.model(), self.callbacks()
+        model, callbacks, error = self.model(), self.callbacks(), None
         X, y = self.data()
         if self.before:
             model.fit(X, y, self.before, 11, optimizer=fastmlp.Adam(0.01, ema=0.5), rng=3)
-        return self.trained(model, X, y, callbacks, **more)
-
-    def trained(self, model: Model, X: Any, y: Any, callbacks: list[Any], **more: Any) -> dict[str, Any]:
-        given = {"epochs": 5, "batch_size": 8, "rng": 7} | self.options | more
-        error, history = None, {}
+        given, history = {"epochs": 5, "batch_size": 8, "rng": 7} | self.options | more, {}
         try:
-            history = dict(model.fit(X, y, callbacks=callbacks or None, **given))
+            if self.source is not None:
+                size, rows = given.pop("batch_size"), len(X)
+                batches = [(X[i : i + size], y[i : i + size]) for i in range(0, rows, size)]
+                history = dict(model.fit_batches(self.source(batches), callbacks=callbacks or None, **given))
+            elif self.pieces:
+                with small_pieces():
+                    history = dict(model.fit(X, y, callbacks=callbacks or None, **given))
+            else:
+                history = dict(model.fit(X, y, callbacks=callbacks or None, **given))
         except fastmlp.DivergenceError as diverged:
             error = diverged.epoch
         return outcome(model, history, callbacks) | {"error": error}
@@ -192,3 +199,126 @@ def small_pieces() -> Iterator[None]:
         patch.setattr(dataset, "WHOLE", 100)
         patch.setattr(dataset, "PIECE", 1024)
         yield
+
+
+# ---- kinds of fits ----------------------------------------------------------------------------------------------------
+
+PATHS = {
+    RESIDENT: Case((2, 2, 1), 21, "bce", options={"batch_size": 4, "lr": 0.5}),
+    NARROW: Case((2, 3, 1), 50, options={"batch_size": 9, "optimizer": fastmlp.Adam(0.05)}),
+    GROUPS: Case((4, 12, 3), 2300, "cross_entropy", options={"batch_size": 1100, "epochs": 3, "optimizer": fastmlp.Adam(0.01)}),
+    BLOCKS: Case((5, 17, 3), 40, options={"batch_size": 16, "lr": 0.1}),
+}
+SCHEDULES: list[Any] = [
+    schedules.Constant(0.05),
+    schedules.Cosine(0.05, warmup=1.5),
+    schedules.Exponential(0.05, 0.7),
+    schedules.InverseScaling(0.05),
+    schedules.OneCycle(0.05),
+    schedules.Step(0.05, 2, 0.5),
+    schedules.ReduceOnPlateau(0.05, patience=1, cooldown=1, min_delta=0.01),
+    schedules.ReduceOnPlateau(0.05, patience=1, monitor="loss", min_lr=1e-3),
+    Table(),
+]
+DIVERGING = Table((0.1,) * 9 + (1e200,))  # in the epoch 2 of steps by 8 of 30 rows, in its middle
+STOPPINGS: list[dict[str, Any]] = [
+    {"patience": 1},
+    {"patience": 2, "restore_best_weights": False},
+    {"patience": 3, "baseline": 0.5, "monitor": "loss"},
+    {"patience": 1, "start_from_epoch": 2, "min_delta": 0.01},
+]
+
+
+class Seeded:
+    """A source of batches in a new order each time, which can say where it stands: each iterator starts anew, but for one."""
+
+    def __init__(self, batches: list[Any]) -> None:
+        self._batches, self._epoch, self._at, self._loaded = batches, 0, 0, False
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self._loaded:
+            self._epoch, self._at = self._epoch + 1, 0
+        self._loaded = False
+        return self._others()
+
+    def _others(self) -> Iterator[Any]:
+        order = np.random.default_rng(self._epoch).permutation(len(self._batches))
+        while self._at < len(order):
+            self._at += 1
+            yield self._batches[order[self._at - 1]]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self._epoch, "at": self._at}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._epoch, self._at, self._loaded = state["epoch"], state["at"], True
+
+
+class Numbered:
+    """A map-style dataset."""
+
+    def __init__(self, batches: list[Any]) -> None:
+        self._batches = batches
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._batches[index]
+
+
+class NumberedSeeded(Numbered):
+    """A map-style dataset whose batches depend on how many have been asked for."""
+
+    def __init__(self, batches: list[Any]) -> None:
+        super().__init__(batches)
+        self._asked = 0
+
+    def __getitem__(self, index: int) -> Any:
+        self._asked += 1
+        X, y = super().__getitem__(index)
+        return X, y + self._asked
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"asked": self._asked}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._asked = state["asked"]
+
+
+SOURCES: dict[str, tuple[Callable[[list[Any]], Any], int | None]] = {
+    "list": (list, None),
+    "map-style": (Numbered, None),
+    "map-style with a state": (NumberedSeeded, None),
+    "function": (lambda batches: lambda: iter(batches), None),
+    "function of map-style": (lambda batches: lambda: Numbered(batches), None),
+    "iterator": (lambda batches: iter(batches * 10), 3),
+    "with a state": (Seeded, None),
+    "with a state, not exhausted": (Seeded, 3),
+    "function of one with a state": (lambda batches: lambda: Seeded(batches), None),
+}
+
+
+def everything() -> list[Case]:
+    """Fits in which each path, optimiser, schedule, stopping and way of feeding comes up."""
+    found = [case for path in PATHS.values() for case in (path, replace(path, net={"dtype": "float32"}))]
+    for i, kind in enumerate(OPTIMIZERS.values()):
+        more: dict[str, Any] = [{}, {"ema": 0.9}, {"clip_norm": 0.1}, {"l1": 0.01, "l2": 0.1}][i % 4]
+        more = more | ({"momentum": 0.9} if hasattr(kind, "momentum") else {})
+        options = {"optimizer": kind(SCHEDULES[i % len(SCHEDULES)], **more), "nonfinite": ("ignore", "stop", "raise")[i % 3]}
+        options |= {"validation_split": 0.3, "metrics": "mae"} if i % 2 else {"sample_weight": np.arange(30.0)}
+        made = partial(_made, STOPPINGS[i % 4], i % 3 == 0)
+        found.append(Case((4, 6, 3), 30, "mse", {"dropout": 0.2 * (i % 2)}, options, made, pieces=i % 4 == 3))
+    found += [
+        Case(options={"nonfinite": how, "lr": DIVERGING}, pieces=pieces)
+        for how in ("stop", "raise")
+        for pieces in (False, True)
+    ]
+    for make, steps in SOURCES.values():
+        options = {"optimizer": fastmlp.Adam(0.05), "nonfinite": "stop", "steps_per_epoch": steps}
+        found.append(Case(options=options, source=make, net={"dropout": 0.2}))
+    return found
+
+
+def _made(settings: dict[str, Any], counts: bool) -> list[Any]:
+    return [fastmlp.EarlyStopping(**settings)] + [Counter()] * counts

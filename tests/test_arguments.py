@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.neural_network import MLPRegressor
 
 import fastmlp
 from fastmlp import Adam, CustomActivation, CustomLoss, History, Model, RowLoss, metrics, schedules
@@ -317,6 +318,9 @@ def optimizer(kind: Any) -> Function:
 
 PATH = [(value, "^path must be a string or a path, got ") for value in (3, b"net.h", ["net.h"])]
 FILE = Path(__file__).parent / "data/files/model-1.safetensors"
+TENSORS = {"0.weight": np.ones((2, 3)), "0.bias": np.ones(2), "2.weight": np.ones((1, 2)), "2.bias": np.ones(1)}
+THEIRS = MLPRegressor(hidden_layer_sizes=2, solver="lbfgs").fit(X, Y)
+KERAS = Path(__file__).parent / "data/keras/plain-float32-3.0.keras"
 ONNX = Path(__file__).parent / "data/onnx/keras_relu.onnx"
 EXPORT = {
     "model": [(value, "^model must be a fastmlp.Model or a fitted estimator, got ") for value in (None, "net.h", Model, W)],
@@ -519,6 +523,40 @@ TABLE = {
         output=[(3, "^output must be a string, got 3$"), ("no such", "output must be a value that the graph computes")],
         loss=choice("loss", "cross_entropy")[:2],
     ),
+    "from_torch": Function(
+        fastmlp.from_torch,
+        {"source": TENSORS, "activations": "identity"},
+        source=[
+            (value, "^source must be an nn.Sequential, a state_dict or a path, got ") for value in (None, 3, b"net.pt", [W])
+        ],
+        activations=[
+            (3, "^activations must be a name or a sequence of names, got 3$"),
+            (None, "^activations must be given for a state_dict"),
+            (["relu"], "^activations must hold 2 names, one a layer, got 1$"),
+        ],
+        loss=choice("loss", "cross_entropy")[:2],
+        dropout=[("0.1", "^dropout must ")],
+        key=[(3, "^key must ")],
+    ),
+    "from_sklearn": Function(
+        fastmlp.from_sklearn,
+        {"estimator": THEIRS},
+        estimator=[(v, "^estimator must be scikit-learn's MLPClassifier or MLPRegressor, got ") for v in (None, 3, "x", MODEL)],
+    ),
+    "to_sklearn": Function(
+        fastmlp.to_sklearn,
+        {"model": MODEL},
+        model=EXPORT["model"],
+        classes=[([0, 1], "^classes must be None for a model of loss='mse'")],
+        drop_settings=flag("drop_settings"),
+    ),
+    "from_keras": Function(
+        fastmlp.from_keras,
+        {"source": KERAS},
+        source=[(value, "^source must be a keras.Sequential or a path, got ") for value in (None, 3, b"net.keras", MODEL)],
+        loss=choice("loss", "cross_entropy")[:2],
+        dropout=[("0.1", "^dropout must ")],
+    ),
     "warmup": Function(fastmlp.warmup, {}, dtype=DTYPE),
     **{
         f"metrics.{name}": Function(
@@ -563,6 +601,7 @@ TABLE = {
 PROTOCOL = {"on_train_begin", "on_epoch_end", "on_train_end", "rates", "start", "observe", "code", "compare", "hyper"}
 PROTOCOL |= {"state_dict", "load_state_dict"}
 OTHERS = {
+    "to_torch": "needs PyTorch: `peers/test_torch.py`",
     "CompiledModel": "made by compiled",
     "Gradients": "what backward returns",
     "LayerOutput": "what layer_outputs returns",

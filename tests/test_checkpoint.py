@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from checkpoints import Case, Counter, Table, small_pieces, stops
+from checkpoints import (
+    DIVERGING,
+    PATHS,
+    SCHEDULES,
+    STOPPINGS,
+    Case,
+    Counter,
+    StoppedError,
+    everything,
+    same,
+    small_pieces,
+    stopped,
+    stops,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from row_losses import squares
 
 import fastmlp
-from fastmlp import CustomActivation, CustomLoss, EarlyStopping, RowLoss, schedules
+from fastmlp import CustomActivation, CustomLoss, EarlyStopping, RowLoss
 from fastmlp.engine.route import Router
 from fastmlp.kernels import tuning
-from fastmlp.kernels.net.plan import BLOCKS, GROUPS, NARROW, RESIDENT
+from fastmlp.kernels.net.plan import BLOCKS, GROUPS, RESIDENT
 from fastmlp.optimizer import OPTIMIZERS
 
 
@@ -28,12 +42,6 @@ def no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 EVERY: list[Any] = ["epoch", 1, 7, 1e-9]
-PATHS = {
-    RESIDENT: Case((2, 2, 1), 21, "bce", options={"batch_size": 4, "lr": 0.5}),
-    NARROW: Case((2, 3, 1), 50, options={"batch_size": 9, "optimizer": fastmlp.Adam(0.05)}),
-    GROUPS: Case((4, 12, 3), 2300, "cross_entropy", options={"batch_size": 1100, "epochs": 3, "optimizer": fastmlp.Adam(0.01)}),
-    BLOCKS: Case((5, 17, 3), 40, options={"batch_size": 16, "lr": 0.1}),
-}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -48,8 +56,7 @@ def test_each_path(path: int, dtype: str, tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Router, "training", watched)
     monkeypatch.setattr(tuning, "CALL_TURN", 0)  # so that a fit of milliseconds looks at the clock
-    case = PATHS[path]
-    case = Case(case.sizes, case.rows, case.loss, {"dtype": dtype}, case.options)
+    case = replace(PATHS[path], net={"dtype": dtype})
     want = case.run()
     assert path in taken
     for every in EVERY:
@@ -59,26 +66,9 @@ def test_each_path(path: int, dtype: str, tmp_path: Path, monkeypatch: pytest.Mo
 
 # ---- everything with everything ---------------------------------------------------------------------------------------
 
-SCHEDULES: list[Any] = [
-    schedules.Constant(0.05),
-    schedules.Cosine(0.05, warmup=1.5),
-    schedules.Exponential(0.05, 0.7),
-    schedules.InverseScaling(0.05),
-    schedules.OneCycle(0.05),
-    schedules.Step(0.05, 2, 0.5),
-    schedules.ReduceOnPlateau(0.05, patience=1, cooldown=1, min_delta=0.01),
-    schedules.ReduceOnPlateau(0.05, patience=1, monitor="loss", min_lr=1e-3),
-    Table(),
-]
 SQUARE = CustomLoss("square", lambda p, t: (p - t) ** 2, lambda p, t: 2 * (p - t))
 ROWS = {targets: RowLoss("squares", squares, targets) for targets in (1, 2, 3)}
 SOFT = CustomActivation("soft", lambda z: z / (1 + abs(z)), lambda z: 1 / (1 + abs(z)) ** 2)
-STOPPINGS: list[dict[str, Any]] = [
-    {"patience": 1},
-    {"patience": 2, "restore_best_weights": False},
-    {"patience": 3, "baseline": 0.5, "monitor": "loss"},
-    {"patience": 1, "start_from_epoch": 2, "min_delta": 0.01},
-]
 
 
 @some.composite
@@ -148,18 +138,7 @@ mixed = given(case=cases(), every=some.sampled_from(EVERY), at=stop_numbers, pie
 
 def any_fit(case: Case, every: Any, at: tuple[int, ...], pieces: bool, folder: Path) -> None:
     (folder / "fit").unlink(missing_ok=True)
-    if not pieces:
-        stops(case, folder / "fit", every, at)
-        return
-    X, y = case.data()
-    other = "float64" if X.dtype == "float32" else "float32"
-
-    class ByPieces(Case):
-        def data(self, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-            return X.astype(other), y
-
-    with small_pieces():
-        stops(ByPieces(**vars(case)), folder / "fit", every, at)
+    stops(replace(case, pieces=pieces), folder / "fit", every, at)
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +162,144 @@ def test_any_fit(folder: Path, case: Case, every: Any, at: tuple[int, ...], piec
 @pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")
 def test_any_fit_at_length(folder: Path, case: Case, every: Any, at: tuple[int, ...], pieces: bool) -> None:
     any_fit(case, every, at, pieces, folder)
+
+
+@pytest.mark.parametrize("number", range(len(everything())))
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")
+def test_each_kind_of_fit(number: int, tmp_path: Path) -> None:
+    case = everything()[number]
+    want = case.run()
+    if case.options.get("lr") is DIVERGING:
+        assert want["error"] == (2 if case.options["nonfinite"] == "raise" else None)
+        assert want["steps"] == 8
+    for every in ("epoch", 2):
+        for at in ((0, 0), (3, 1), (5,)):
+            stops(case, tmp_path / "fit", every, at, want)
+
+
+def test_a_trained_model_of_another_optimiser_writes_as_often(tmp_path: Path) -> None:
+    """Its count of steps begins anew with the fit."""
+    for pieces in (False, True):
+        numbers = []
+        for before in (0, 3):
+            case = Case(options={"epochs": 2, "lr": 0.1}, before=before, pieces=pieces)
+            for writes in range(20):
+                if not stops(case, tmp_path / f"{pieces}{before}{writes}", 3, (writes,)):
+                    break
+            numbers.append(writes)
+        assert numbers == [4, 4]  # at the start, behind 3 and 6 of 8 steps, and at the end
+
+
+@pytest.mark.parametrize(("path", "batch"), [(GROUPS, 1100), (BLOCKS, 600)])
+def test_another_number_of_threads(path: int, batch: int, all_share: Any, tmp_path: Path) -> None:
+    case = replace(PATHS[path], rows=2300, options=PATHS[path].options | {"batch_size": batch, "epochs": 3})
+    fastmlp.set_num_threads(1)
+    want = case.run()
+    for first, then in ((2, 1), (1, 2)):
+        fastmlp.set_num_threads(first)
+        with stopped(3), pytest.raises(StoppedError):
+            case.run(checkpoint=tmp_path / "fit", every=1)
+        fastmlp.set_num_threads(then)
+        same(case.run(resume=tmp_path / "fit"), want)
+
+
+ELSEWHERE = """
+from pathlib import Path
+from checkpoints import PATHS
+from fastmlp.kernels import tuning
+from fastmlp.kernels.net.plan import BLOCKS, GROUPS, RESIDENT
+tuning.STEP_WORK = tuning.CALL_WORK = 0
+tuning.THREAD_ROWS = 1
+print(PATHS[{path}].run(resume=Path({file!r}), epochs=7)["params"].hex())
+"""
+
+
+def test_another_process(tmp_path: Path, python: Any) -> None:
+    case = PATHS[GROUPS]
+    with stopped(4), pytest.raises(StoppedError):
+        case.run(checkpoint=tmp_path / "fit", every=1)
+    code = ELSEWHERE.format(path=GROUPS, file=str(tmp_path / "fit"))
+    here = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", here)
+        for threads in "12":
+            assert python(code, FASTMLP_NUM_THREADS=threads).strip() == case.run(epochs=7)["params"].hex()
+
+
+def test_what_is_printed_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for verbose, more in ((1, {}), (2, {}), (3, {"validation_split": 0.3}), (True, {"metrics": "mae"})):
+        case = Case(options={"lr": 0.1, "verbose": verbose, "epochs": 8, **more})
+        want = case.run()
+        lines = capsys.readouterr().out.splitlines()
+        for every, writes in (("epoch", 3), (3, 5)):
+            with stopped(writes), pytest.raises(StoppedError):
+                case.run(checkpoint=tmp_path / "fit", every=every)
+            first = capsys.readouterr().out.splitlines()
+            same(case.run(resume=tmp_path / "fit"), want)
+            assert first + capsys.readouterr().out.splitlines() == lines
+            assert 0 < len(first) < len(lines)
+
+
+def test_the_bar_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tqdm")
+    case = Case(options={"lr": 0.1, "verbose": "bar"})
+    want = case.run()
+    with stopped(3), pytest.raises(StoppedError):
+        case.run(checkpoint=tmp_path / "fit")
+    capsys.readouterr()
+    same(case.run(resume=tmp_path / "fit"), want)
+    said = capsys.readouterr().err
+    assert "3/5" in said.split("\r")[1]
+    assert "5/5" in said
+
+
+def test_memory_maps(tmp_path: Path) -> None:
+    for dtype in ("float32", "float64"):
+        case = Case(rows=50, net={"dtype": "float64"}, options={"lr": 0.1})
+        X, y = case.data()
+        np.save(tmp_path / "X.npy", X.astype(dtype))
+        mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+        want, got = case.model(), case.model()
+        given: dict[str, Any] = {"epochs": 5, "batch_size": 8, "lr": 0.1, "rng": 7}
+        with small_pieces():
+            history = want.fit(mapped, y, **given)
+            with stopped(9), pytest.raises(StoppedError):
+                case.model().fit(mapped, y, **given, checkpoint=tmp_path / "fit", every=2)
+            assert dict(got.fit(mapped, y, **given, resume=tmp_path / "fit")) == dict(history)
+            if dtype == "float32":
+                with pytest.raises(ValueError, match="resume: pieces must be that of the checkpoint's fit, True, got False"):
+                    got.fit(np.array(mapped, "float64"), y, **given, resume=tmp_path / "fit")
+        np.testing.assert_array_equal(got.params, want.params)
+
+
+def test_more_epochs_are_those_of_the_longer_fit(tmp_path: Path) -> None:
+    for case in (Case(), Case(pieces=True), replace(PATHS[RESIDENT], callbacks=lambda: [EarlyStopping(patience=9), Counter()])):
+        want = case.run(epochs=9)
+        case.run(epochs=4, checkpoint=tmp_path / "fit")
+        same(case.run(epochs=9, checkpoint=tmp_path / "fit", resume=tmp_path / "fit", every=2), want)
+        with pytest.raises(ValueError, match="epochs must be at least 9"):
+            case.run(epochs=8, resume=tmp_path / "fit")
+
+
+def test_a_fit_that_was_stopped_early_has_ended(tmp_path: Path) -> None:
+    case = Case(options={"lr": 0.5, "epochs": 50}, callbacks=lambda: [EarlyStopping(patience=1)])
+    want = case.run(checkpoint=tmp_path / "fit")
+    assert len(want["history"]["loss"]) < 50
+    same(case.run(resume=tmp_path / "fit", epochs=60), want)
+
+
+def test_schedules_give_each_step_the_same_rate_wherever_a_call_begins() -> None:
+    rng = np.random.default_rng(0)
+    for schedule in SCHEDULES:
+        whole = schedule.rates(0, 300, steps=7, epochs=43)
+        for first, count in zip(rng.integers(0, 250, 100), rng.integers(1, 50, 100), strict=True):
+            np.testing.assert_array_equal(schedule.rates(int(first), int(count), 7, 43), whole[first : first + count])
+
+
+def test_fits_without_checkpoints_go_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("fastmlp.training.fit.Checkpoint", refused)
+    monkeypatch.setattr("fastmlp.training.fit.Epochs", refused)
+    Case().run()

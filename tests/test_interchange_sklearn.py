@@ -161,6 +161,15 @@ def test_names_of_features_stay() -> None:
         from_sklearn(theirs).predict(frame[list("edcba")])
 
 
+def test_without_scikit_learn(python: Any) -> None:
+    said = python(
+        "import sys\nsys.modules['sklearn'] = None\nimport fastmlp\n"
+        "for work in (fastmlp.from_sklearn, fastmlp.to_sklearn):\n"
+        "    try:\n        work(fastmlp.Model([1, 1]))\n    except ImportError as error:\n        print(error)\n"
+    ).splitlines()
+    assert said == [f'{name} needs scikit-learn: pip install "fastmlp[sklearn]"' for name in ("from_sklearn", "to_sklearn")]
+
+
 def test_from_sklearn_refused() -> None:
     X, y = data("numbers")
 
@@ -212,6 +221,10 @@ def test_to_sklearn_refused() -> None:
         other = fastmlp.MLPRegressor(hidden_layer_sizes=(4, 4), activation=activation, max_iter=2).fit(X, y)
         with pytest.raises(ValueError, match=r"model must have (one of identity, sigmoid|built-in activations)"):
             to_sklearn(other, drop_settings=True)
+    loss = fastmlp.CustomLoss("own", lambda p, y: (p - y) ** 2, lambda p, y: 2 * (p - y), output="softplus")
+    other = fastmlp.MLPRegressor(loss, hidden_layer_sizes=4, max_iter=2).fit(X, y)
+    with pytest.raises(ValueError, match="model must have an output activation that scikit-learn has"):
+        to_sklearn(other, drop_settings=True)
     schedule = fastmlp.MLPRegressor(hidden_layer_sizes=4, learning_rate=fastmlp.schedules.Cosine(0.1), max_iter=2).fit(X, y)
     with pytest.raises(ValueError, match="got learning_rate=Cosine"):
         to_sklearn(schedule)

@@ -67,6 +67,15 @@ def test_a_mapping() -> None:
     assert model.loss_name == "mse"
     assert not model.biases[1].any()
     assert from_torch({"a.weight": W1.astype("f4")}, "relu").dtype == "float32"
+    assert from_torch({"a.weight": W1.astype("f2"), "a.bias": b1.astype("f4")}, "relu").dtype == "float32"
+
+
+def test_a_file_of_other_tensors_is_named(tmp_path: Path) -> None:
+    path = with_pickle(tmp_path / "net.pt", named(tensor(storage(b"K\x0f"), shape=b"K\x0f\x85")))
+    with pytest.raises(
+        ValueError, match=rf"^{re.escape(repr(str(path)))} must be a state_dict of .*, got '0\.weight' of shape \(15,\)"
+    ):
+        read(path)
 
 
 @pytest.mark.parametrize(
@@ -192,6 +201,82 @@ def test_overlapping_entries_refused(tmp_path: Path) -> None:
     refuses(path, "entry 'b' lies over another")
 
 
+def test_directories_refused(tmp_path: Path) -> None:
+    """Each number at the file's end that says where the directory is, as another."""
+    path = tmp_path / "net.pt"
+    whole = (DATA / "state_dict.pt").read_bytes()  # ends with an end of 64 bits, where that lies, and an end of 32 bits
+    end, locator, wide = len(whole) - 22, len(whole) - 42, len(whole) - 98
+    assert (whole[end:][:4], whole[locator:][:4], whole[wide:][:4]) == (b"PK\5\6", b"PK\6\7", b"PK\6\6")
+    changes: list[tuple[int, str, int, str]] = [
+        (locator + 8, "<Q", 2**64 - 1, "whose parts would lie outside"),
+        (locator + 8, "<Q", 0, "no end of 64 bits where it says so"),
+        (wide + 16, "<I", 1, "not where it says"),  # disks
+        (wide + 20, "<I", 1, "not where it says"),
+        (wide + 24, "<Q", 9, "not where it says"),  # entries
+        (wide + 40, "<Q", 1, "not where it says"),  # the directory's length
+        (wide + 48, "<Q", 1, "not where it says"),  # its start
+        (end + 20, "<H", 1, "not where it says"),  # a comment
+    ]
+    for at, form, value, message in changes:
+        data = bytearray(whole)
+        struct.pack_into(form, data, at, value)
+        path.write_bytes(data)
+        refuses(path, message)
+    data = bytearray(zipped(path, {"n" * 100: b""}).read_bytes())
+    for at in (8, 10):
+        struct.pack_into("<H", data, len(data) - 22 + at, 2)
+    path.write_bytes(data)
+    refuses(path, "its directory ends early")
+    data = bytearray(zipped(path, {"a": b""}).read_bytes())
+    (length,) = struct.unpack_from("<I", data, len(data) - 10)
+    struct.pack_into("<I", data, len(data) - 10, length + 3)
+    path.write_bytes(data[:-22] + b"abc" + data[-22:])
+    refuses(path, "its directory has another length")
+
+
+def test_headers_refused(tmp_path: Path) -> None:
+    """Each number of an entry in the directory as another, and each in the entry's own header."""
+    path = tmp_path / "net.pt"
+    whole = zipped(path, {"a/data.pkl": b"}."}).read_bytes()
+    entry = whole.index(b"PK\1\2")
+    changes: list[tuple[int, str, int, str]] = [
+        (entry, "<I", 0, "an entry that is none"),
+        (entry + 8, "<H", 1, "an encrypted entry"),
+        (entry + 10, "<H", 12, "a compressed entry"),
+        (entry + 20, "<I", 1, "of 2 bytes that is stored in 1"),
+        (entry + 28, "<H", 9999, "an entry that is none"),  # the name's length
+        (entry + 42, "<I", 2**31, "whose parts would lie outside"),
+        (0, "<I", 0, "has another header"),
+        (8, "<H", 8, "has another header"),
+        (26, "<H", 2, "has another header"),
+    ]
+    for at, form, value, message in changes:
+        data = bytearray(whole)
+        struct.pack_into(form, data, at, value)
+        path.write_bytes(data)
+        refuses(path, message)
+    data = bytearray(whole)
+    for at in (20, 24):
+        struct.pack_into("<I", data, entry + at, 5000)
+    path.write_bytes(data)
+    refuses(path, "an entry 'a/data.pkl' of 5000 bytes, more than the file has")
+    data = bytearray(zipped(path, {"a/data.pkl": b"", "b/data.pkl": b""}).read_bytes())
+    path.write_bytes(data.replace(b"b/data.pkl", b"a/data.pkl"))
+    refuses(path, "two entries 'a/data.pkl'")
+
+
+def test_a_file_that_shrinks(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "net.pt", {"a": bytes(10_000)})
+    for read in (lambda archive: archive.read("a"), lambda archive: archive.numbers("a", np.dtype("f4"), 0, 2500)):
+        data = path.read_bytes()
+        with Archive(path, "whole") as archive:
+            archive._checked.add("a")
+            path.write_bytes(b"")
+            with pytest.raises(ValueError, match="a file that ends early"):
+                read(archive)
+        path.write_bytes(data)
+
+
 # ---- hostile pickles -------------------------------------------------------------------------------------------------
 
 RAN: list[str] = []
@@ -243,6 +328,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "reduce of os.system": (b"\x80\x02cos\nsystem\n" + text("touch /tmp/fastmlp") + b"\x85R.", "names os.system"),
     "reduce of eval": (b"\x80\x02cbuiltins\neval\n" + text("1") + b"\x85R.", "names builtins.eval"),
     "stack_global": (b"\x80\x04" + text("os") + text("system") + b"\x93" + text("true") + b"\x85R.", "names os.system"),
+    "a name of numbers": (b"\x80\x04K\1K\2\x93.", "a name that is none"),
     "a name of two parts": (b"\x80\x04" + text("torch") + text("_utils.os.system") + b"\x93.", "names torch._utils.os.system"),
     "torch.load": (b"\x80\x02ctorch\nload\n" + text("x.pt") + b"\x85R.", "names torch.load"),
     "inst": (b"\x80\x02(" + text("true") + b"ios\nsystem\n.", "the operation b'i'"),

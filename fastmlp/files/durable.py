@@ -1,7 +1,9 @@
 """Files that are whole or not there: they are written beside their place, and take it in one step."""
 
 import os
+import re
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +12,7 @@ from typing import BinaryIO
 
 
 @contextmanager
-def writing(path: str | os.PathLike[str], keep: str | os.PathLike[str] | None = None) -> Iterator[BinaryIO]:
+def writing(path: str | os.PathLike[str], keep: str | None = None) -> Iterator[BinaryIO]:
     """A file to write to, which becomes the one at `path` when all is written, and has reached the disk.
 
     Whatever goes wrong before leaves the file that was there. A device or a pipe is written to where it is.
@@ -19,8 +21,8 @@ def writing(path: str | os.PathLike[str], keep: str | os.PathLike[str] | None = 
     ----------
     path : str or os.PathLike
         Where a link leads is what is replaced.
-    keep : str, os.PathLike or None
-        Another name for the file that was at `path`, in the same folder; `path` is there all the time.
+    keep : str or None
+        What is added to the name of the file that was there, which is kept under that; `path` is there all the time.
 
     Raises
     ------
@@ -45,7 +47,7 @@ def writing(path: str | os.PathLike[str], keep: str | os.PathLike[str] | None = 
             file.flush()
             os.fsync(file.fileno())
         if keep is not None and mode is not None:
-            _name_also(place, Path(keep))
+            _name_also(place, place.with_name(place.name + keep))
         os.replace(part, place)
     except BaseException as error:
         if not isinstance(error, FileExistsError):  # then it is another writer's
@@ -59,14 +61,16 @@ def writing(path: str | os.PathLike[str], keep: str | os.PathLike[str] | None = 
     _sync(place.parent)
 
 
-def sweep(path: str | os.PathLike[str]) -> None:
-    """Remove what writers of `path` that were killed have left beside it."""
+def sweep(path: str | os.PathLike[str], keep: str = "") -> None:
+    """Remove what writers of `path` that were killed have left beside it, where that can be seen."""
     place = Path(os.path.realpath(path))
-    beginning = _beginning(place)
-    for name in os.listdir(place.parent):
-        if name.startswith(beginning) and name.endswith(".part") and len(name) == len(beginning) + 13:
-            with suppress(OSError):
-                (place.parent / name).unlink()
+    names = "|".join(re.escape(_beginning(place.with_name(name))) for name in (place.name, place.name + keep))
+    left = re.compile(rf"(?:{names})[0-9a-f]{{8}}\.part")
+    with suppress(OSError):
+        for name in os.listdir(place.parent):
+            if left.fullmatch(name):
+                with suppress(OSError):
+                    (place.parent / name).unlink()
 
 
 def _beginning(place: Path) -> str:
@@ -78,11 +82,17 @@ def _name_also(place: Path, keep: Path) -> None:
     """Give a file a second name, in place of what had that."""
     between = keep.with_name(f"{_beginning(keep)}{secrets.token_hex(4)}.part")
     try:
-        os.link(place, between)
-    except OSError:  # a file system without links: for a moment there is the older name only
-        os.replace(place, keep)
-        return
-    os.replace(between, keep)
+        try:
+            os.link(place, between)
+        except OSError:  # a file system without links: a second name would leave none for a moment
+            with open(place, "rb") as old, open(between, "xb") as new:
+                shutil.copyfileobj(old, new, 1 << 20)
+                new.flush()
+                os.fsync(new.fileno())
+        os.replace(between, keep)
+    finally:  # it is still there if `keep` was the same file already, for then there was nothing to rename
+        with suppress(OSError):
+            between.unlink(missing_ok=True)
 
 
 def _sync(folder: Path) -> None:

@@ -7,8 +7,11 @@ anything is made for them.
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple, Self
+from zlib import crc32
 
 import numpy as np
 
@@ -28,6 +31,7 @@ DTYPES = {
 }
 NAMES = {np.dtype(kind): name for name, kind in DTYPES.items()}
 SIZES = {name: np.dtype(kind).itemsize for name, kind in DTYPES.items()} | {"BF16": 2}
+SUM, NO_SUM = "crc32", "00000000"  # the checksum's name in the metadata, and what stands there while it is added up
 MOST_HEADER = 100_000_000  # bytes: the package's own limit
 PIECE = 1 << 22  # bytes that are converted, or put in another order, at a time
 PLAIN = 1 << 18  # bytes of a header that may have any characters
@@ -55,10 +59,11 @@ class Entry(NamedTuple):
 def write(file: BinaryIO, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
     """Write tensors by their names, with a metadata of strings.
 
-    Wider numbers come first, so that all of them are aligned. Arrays may have any strides: pieces of them are copied.
+    Wider numbers come first, so that all of them are aligned. Arrays may have any strides: pieces of them are copied. The
+    metadata gets a checksum of the whole file.
     """
     ordered = sorted(tensors.items(), key=lambda item: -item[1].itemsize)
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    header: dict[str, Any] = {"__metadata__": {**metadata, SUM: NO_SUM}}
     at = 0
     for name, array in ordered:
         dtype = NAMES[array.dtype.newbyteorder("<")]
@@ -69,15 +74,54 @@ def write(file: BinaryIO, tensors: Mapping[str, np.ndarray], metadata: Mapping[s
     if len(text) > MOST_HEADER:
         raise ValueError(f"a file's description must have at most {MOST_HEADER} bytes, got {len(text)}")
     _plain(text)
-    file.write(len(text).to_bytes(8, "little") + text)
-    for _, array in ordered:
+    head = len(text).to_bytes(8, "little") + text
+    if not file.seekable():  # the checksum comes before what it is of
+        total = crc32(head)
+        for data in _bytes(array for _, array in ordered):
+            total = crc32(data, total)
+        head = _sealed(head, total)
+    total = crc32(head)
+    file.write(head)
+    for data in _bytes(array for _, array in ordered):
+        total = crc32(data, total)
+        file.write(data)
+    if file.seekable():
+        file.seek(0)
+        file.write(_sealed(head, total))
+        file.seek(0, os.SEEK_END)
+
+
+def _sealed(head: bytes, total: int) -> bytes:
+    """The beginning of a file, with its checksum in the place of zeros."""
+    at = _place_of_sum(head)
+    return head[:at] + f"{total:08x}".encode() + head[at + len(NO_SUM) :]
+
+
+def _place_of_sum(head: bytes | memoryview) -> int:
+    """Where the checksum's digits stand; -1: nowhere. Quotes within names and values are escaped: none looks like it."""
+    found = re.search(rb'"crc32"\s*:\s*"([0-9a-f]{8})"', head)
+    return found.start(1) if found else -1
+
+
+def _without_sum(first: bytes, text: memoryview) -> tuple[str, int]:
+    """A header's checksum, and the one of its bytes with zeros in its place."""
+    at = _place_of_sum(text)
+    if at < 0:
+        return "", 0
+    end = at + len(NO_SUM)
+    return bytes(text[at:end]).decode(), crc32(text[end:], crc32(NO_SUM.encode(), crc32(text[:at], crc32(first))))
+
+
+def _bytes(arrays: Iterable[np.ndarray]) -> Iterator[memoryview]:
+    """The arrays' numbers, as a file has them."""
+    for array in arrays:
         for part in _pieces(array):
             little = part
             kind = part.dtype.newbyteorder("<")
             if not part.flags.c_contiguous or part.dtype != kind:
                 little = np.empty(part.shape, kind)
                 _copy(little, part)
-            file.write(little.reshape(-1).view(np.uint8).data)
+            yield little.reshape(-1).view(np.uint8).data
 
 
 def _copy(to: np.ndarray, given: np.ndarray) -> None:
@@ -128,10 +172,19 @@ class Reader:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.fspath(path)
+        self._left = False  # early: nobody waits for the checksum
+        self._thread: threading.Thread | None = None
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115
         try:
             self.size = os.fstat(self._file.fileno()).st_size
             self.metadata, self.entries, self._start = self._header(self.size)
+            self._damaged = False
+            if self._sum is not None and self.size > PIECE and hasattr(os, "pread"):
+                # A thread, since zlib lets others run: a file of 134 MB is read at 0.8 GB/s, one after the other at 0.5.
+                self._thread = threading.Thread(target=self._add_up, daemon=True)
+                self._thread.start()
+            elif self._sum is not None:
+                self._add_up()
         except BaseException as error:
             self.__exit__(None, error)
             raise
@@ -140,7 +193,12 @@ class Reader:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
+        self._left = error is not None
+        if self._thread is not None:
+            self._thread.join()
         self._file.close()
+        if error is None and self._damaged:
+            error = ValueError("it is damaged: its checksum is another")
         if isinstance(error, ValueError | TypeError):  # which checks raise for a part of the wrong type
             raise ValueError(f"{self._path} cannot be read: {str(error)[:500]}") from None
 
@@ -199,6 +257,7 @@ class Reader:
         _plain(text)
         if 120 * (text.count(b"{") + text.count(b"[")) + 60 * text.count(b",") > 2 * size + ROOM:
             raise ValueError("its header has more parts than a file of its size describes")
+        digits, total = _without_sum(first, memoryview(text))
         whole = text.decode()
         del text
         header = parsed("its header", whole)
@@ -208,6 +267,9 @@ class Reader:
         for word in (*header, *metadata, *metadata.values()):
             if not word.isascii():
                 word.encode()  # a half of a surrogate pair is no character
+        self._sum = None if SUM not in metadata else (digits, total)
+        if metadata.pop(SUM, digits) != digits:
+            raise ValueError("its checksum must be 8 hexadecimal digits")
         entries = {name: self._entry(name, value) for name, value in header.items()}
         at = 0
         for name, entry in sorted(entries.items(), key=lambda item: item[1][2:]):
@@ -217,6 +279,22 @@ class Reader:
         if at != size - 8 - length:
             raise ValueError(f"its tensors must fill the {size - 8 - length} bytes behind the header, got {at}")
         return metadata, entries, 8 + length
+
+    def _add_up(self) -> None:
+        """Compare the checksum with the file."""
+        assert self._sum is not None
+        wanted, total = self._sum
+        at = self._start
+        while at < self.size and not self._left:
+            if self._thread is None:
+                self._file.seek(at)
+                data = self._file.read(min(PIECE, self.size - at))
+            else:
+                data = os.pread(self._file.fileno(), min(PIECE, self.size - at), at)
+            if not data:
+                break
+            total, at = crc32(data, total), at + len(data)
+        self._damaged = f"{total:08x}" != wanted
 
     def _entry(self, name: str, value: Any) -> Entry:
         if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data_offsets"}:

@@ -17,6 +17,10 @@ Dropout = float | Sequence[float] | None
 Loss = LossName | CustomLoss | RowLoss | None
 
 
+def _widened(array: Any) -> Any:
+    return array.astype(np.float32) if array is not None and array.dtype == np.float16 else array
+
+
 class Layer:
     """A dense layer, of which no number has been read yet."""
 
@@ -81,7 +85,7 @@ class Chain:
             raise self.refused("no dense layer")
         weights, biases = [], []
         for layer in self._layers:
-            W, b = layer.read()
+            W, b = map(_widened, layer.read())
             weights.append(np.ascontiguousarray(W))  # of a transposed view: what it looked at can go before the next is read
             biases.append(np.zeros(layer.fan_out, weights[-1].dtype) if b is None else b)
         return weights, biases

@@ -89,10 +89,9 @@ class File:
         return Array(shape, dtype, start)
 
     def numbers(self, array: Array) -> np.ndarray:
-        """An array's numbers, as a view of the file; float16 is widened to float32."""
+        """An array's numbers, as a view of the file."""
         count = int(np.prod(array.shape, dtype=np.int64))
-        flat = np.frombuffer(self._data, array.dtype, count, array.start).reshape(array.shape)
-        return flat.astype(np.float32) if array.dtype.itemsize == 2 else flat
+        return np.frombuffer(self._data, array.dtype, count, array.start).reshape(array.shape)
 
     # ---- the format ----
 

@@ -135,8 +135,12 @@ class Live:
 
     def arrays(self, path: tuple[str, ...], count: int) -> Arrays:
         """Those of the next layer that has any."""
-        arrays = next(self._layers).get_weights()
-        return [(array.shape, partial(checks.numbers, "source", array)) for array in arrays[:count]]
+        layer = next(self._layers)
+        arrays = layer.get_weights()[:count]
+        for array in arrays:
+            if array.dtype.kind != "f":
+                raise ValueError(f"source must have parameters of real numbers, got {array.dtype} in {layer.name!r}")
+        return [(array.shape, partial(np.asarray, array)) for array in arrays]
 
 
 def _with_arrays(model: Any) -> list[Any]:
@@ -215,8 +219,7 @@ class Reader:
             elif kind == "Normalization":
                 self._normalization(settings, place)
             elif kind == "Dropout":
-                rate = settings.get("rate")
-                self._chain.dropout(self._named(kind, settings), checks.real("rate", rate) if rate is not None else 0.0)
+                self._dropout(settings)
             elif kind == "Activation":
                 self._activation(settings.get("activation"), self._named(kind, settings))
             elif kind in LAYERS:
@@ -235,12 +238,20 @@ class Reader:
         raise self._chain.refused("settings that are no layer's")
 
     def _named(self, kind: str, settings: dict[str, Any]) -> str:
-        return f"{kind[:100]} {str(settings.get('name'))[:100]!r}"
+        return f"{kind[:100]} {_shown(settings.get('name'))}"
+
+    def _dropout(self, settings: dict[str, Any]) -> None:
+        name, rate = self._named("Dropout", settings), settings.get("rate", 0)
+        if type(rate) not in (int, float) or not 0 <= rate < 1 or settings.get("noise_shape") is not None:
+            raise self._chain.refused(f"{name} of rate={_shown(rate)} and noise_shape={_shown(settings.get('noise_shape'))}")
+        self._chain.dropout(name, rate)
 
     def _dense(self, settings: dict[str, Any], path: tuple[str, ...]) -> None:
         name, units, bias = self._named("Dense", settings), settings.get("units"), settings.get("use_bias", True)
         if type(units) is not int or type(bias) is not bool:
-            raise self._chain.refused(f"{name} of units={units!r:.100} and use_bias={bias!r:.100}")
+            raise self._chain.refused(f"{name} of units={_shown(units)} and use_bias={_shown(bias)}")
+        if settings.get("lora_rank") is not None or settings.get("quantization_config") is not None:
+            raise self._chain.refused(f"{name}, quantized or adapted by LoRA")
         arrays = self._source.arrays(path, 1 + bias)
         shapes = [shape for shape, _ in arrays]
         if [len(shape) for shape in shapes] != [2, 1][: 1 + bias] or any(shape[-1] != units for shape in shapes):
@@ -257,7 +268,7 @@ class Reader:
         """Add an activation, by its name or as a layer."""
         if isinstance(value, str) or value is None:
             if (value or "linear") not in ACTIVATIONS:
-                raise self._chain.refused(f"{name} with activation={value!r:.100}")
+                raise self._chain.refused(f"{name} with activation={_shown(value)}")
             self._chain.activation(name, ACTIVATIONS[value or "linear"])
             return
         kind, settings = self._layer(value)
@@ -265,8 +276,10 @@ class Reader:
             raise self._chain.refused(f"{name} with an activation {kind!r:.100}")
         known, wanted = LAYERS[kind]
         for setting, values in wanted.items():
-            if settings.get(setting, values[0]) not in values:
-                raise self._chain.refused(f"{name} with {setting}={settings[setting]!r:.100}")
+            # Keras 3.9 writes none for ELU, and reads 1; a live layer may then have another.
+            silent = kind == "ELU" and setting not in settings and isinstance(self._source, Stored)
+            if not silent and (setting not in settings or settings[setting] not in values):
+                raise self._chain.refused(f"{name} with {setting}={_shown(settings.get(setting))}")
         self._chain.activation(name, known)
 
     def _normalization(self, settings: dict[str, Any], path: tuple[str, ...]) -> None:
@@ -281,6 +294,11 @@ class Reader:
         if len(means) != 1 or means != variances:
             raise self._chain.refused(f"{name} with arrays of shapes {means} and {variances}")
         self._means, self._scaling = range(means[0]), (read_means, read_variances)
+
+
+def _shown(value: Any) -> str:
+    """A setting, for a message; what is nested may be too deep for one."""
+    return f"{value!r:.100}" if value is None or isinstance(value, str | int | float) else f"a {type(value).__name__}"
 
 
 def _parameters(read: list[Callable[[], np.ndarray]], scaling: Any) -> tuple[np.ndarray, np.ndarray | None]:

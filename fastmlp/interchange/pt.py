@@ -31,15 +31,13 @@ class Stored(NamedTuple):
         return self.tensor.shape
 
     def read(self) -> np.ndarray:
-        """Its numbers, as a view of those of its storage; float16 and bfloat16 are widened to float32."""
+        """Its numbers, as a view of those of its storage; bfloat16, which NumPy lacks, is widened to float32."""
         kind = self.tensor.storage.kind
         if kind not in REAL:
             raise self.archive.refused(f"weights in a {kind}, which holds no real numbers")
         numbers = self.archive.numbers(self.entry, np.dtype(STORAGES[kind]), self.tensor.offset, self.tensor.extent)
         if kind == "torch.BFloat16Storage":
             numbers = (numbers.astype("<u4") << 16).view("<f4")
-        elif kind == "torch.HalfStorage":
-            numbers = numbers.astype("<f4")
         strides = tuple(stride * numbers.itemsize for stride in self.tensor.strides)
         return np.ndarray(self.shape, numbers.dtype, numbers, 0, strides)
 

@@ -119,7 +119,8 @@ def from_torch(
             raise ValueError("activations must be given for a state_dict, which does not tell them, got None")
         tensors: Any
         with nullcontext(source) if stored is None else pt.state_dict(stored, key) as tensors:
-            parameters = _of_names(tensors).parameters()
+            of = "source" if stored is None else repr(os.fspath(stored))
+            parameters = _of_names(tensors, of).parameters()
         return Model.from_weights(*parameters, activations, loss or "mse", dropout=0.0 if dropout is None else dropout)
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(source, torch.nn.Module):
@@ -135,9 +136,9 @@ def from_torch(
 # ---- state_dicts -----------------------------------------------------------------------------------------------------
 
 
-def _of_names(tensors: Mapping[str, Any]) -> Chain:
-    """The layers of a state_dict."""
-    wanted = "source must be a state_dict of Linear layers, NAME.weight and NAME.bias"
+def _of_names(tensors: Mapping[str, Any], of: str) -> Chain:
+    """The layers of a state_dict; `of` is what it is called."""
+    wanted = f"{of} must be a state_dict of Linear layers, NAME.weight and NAME.bias"
     chain = Chain(lambda got: ValueError(f"{wanted}, got {got}"))
     for name, value in tensors.items():
         if not isinstance(name, str) or not hasattr(value, "shape"):
@@ -250,6 +251,13 @@ def to_torch(model: Exported) -> "torch.nn.Sequential":
         model = fastmlp.Model([4, 8, 3], loss="cross_entropy", dropout=0.1)
         net = fastmlp.to_torch(model).eval()
         net(torch.zeros(1, 4, dtype=torch.float64))
+
+    >>> import fastmlp
+    >>> try:
+    ...     fastmlp.to_torch("net.pt")
+    ... except TypeError as error:
+    ...     print(error)
+    model must be a fastmlp.Model or a fitted estimator, got 'net.pt'
     """
     network = given.network(model)
     try:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from fastmlp.callbacks import has_state, listed
+from fastmlp.callbacks import EarlyStopping, has_state, listed
 from fastmlp.engine.state import Job
 from fastmlp.files import description
 from fastmlp.files.description import Custom
@@ -112,6 +112,8 @@ class Keeping:
             if estimator._rates is not None:
                 estimator._rates.load_state_dict(found["rates"])
             for callback, state in zip(listed(estimator.callbacks), found["callbacks"], strict=True):
+                if isinstance(callback, EarlyStopping):
+                    callback._check_state(state, estimator._model.params)
                 if state is not None:
                     callback.load_state_dict(state)
             logs, stopped = found["logs"], found["stopped"]

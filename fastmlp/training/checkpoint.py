@@ -2,8 +2,8 @@
 
 import math
 import os
+import sys
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from fastmlp.files import description, durable, models, safetensors
 from fastmlp.files.description import Custom
 from fastmlp.files.safetensors import Reader
 from fastmlp.network import Network
+from fastmlp.training import doubts
 
 Every = Literal["epoch"] | int | float
 BEFORE = ".previous"  # what is added to the name of the checkpoint before the newest
@@ -57,9 +58,14 @@ class Checkpoint:
                 raise FileNotFoundError(f"checkpoint must be in a folder that is there, got {os.fspath(self._path)!r}")
             if self._path.is_dir():
                 raise IsADirectoryError(f"checkpoint must be a file's path, got the folder {os.fspath(self._path)!r}")
+            if before(self._path).is_dir():
+                raise IsADirectoryError(f"checkpoint needs the name {os.fspath(before(self._path))!r} for a file, got a folder")
+        self._keep: str | None = BEFORE
         if resume is not None:
             own = [one for one in custom if isinstance(one, Custom)]
-            self.found, self.saved, self._network = newest(models.file(resume), own)
+            (self.found, self.saved, self._network), damaged = newest(models.file(resume), own)
+            if damaged and self._path is not None and before(self._path) == before(models.file(resume)):
+                self._keep = None  # what is damaged does not take the place of what is not
         self._steps, self._time = 0, 0.0
         self._kind: Any = None
 
@@ -97,7 +103,7 @@ class Checkpoint:
         """A training begins."""
         self._note(engine)
         if self._path is not None:
-            durable.sweep(self._path)
+            durable.sweep(self._path, BEFORE)
 
     def _note(self, engine: Engine) -> None:
         self._steps, self._kind, self._time = engine.steps, engine.kind, time.monotonic()
@@ -129,28 +135,34 @@ class Checkpoint:
         packed = pack(course, tensors)
         metadata = description.metadata("checkpoint", network=description.network(network), optimizer=memory, course=packed)
         try:
-            with durable.writing(self._path, keep=os.fspath(self._path) + BEFORE) as file:
+            with durable.writing(self._path, keep=self._keep) as file:
                 safetensors.write(file, tensors, metadata)
         except OSError as error:
-            why = f"the checkpoint cannot be written: {error.strerror}; the model can be used, with the weights of now"
+            why = f"the checkpoint cannot be written: {error.strerror or error}; the model can be used, with the weights of now"
             raise OSError(error.errno, why, os.fspath(self._path)) from error
+        self._keep = BEFORE
         self._note(engine)
 
 
 Found = tuple[dict[str, Any], dict[str, Any], Network]
 
 
-def newest(path: Path, custom: Sequence[Custom]) -> Found:
-    """The course, the state and the network in a checkpoint, or in the one before, if the disk has damaged it."""
-    before = Path(os.fspath(path) + BEFORE)
+def before(path: Path) -> Path:
+    """The checkpoint before the one at a path: beside where a link leads."""
+    return Path(os.path.realpath(path) + BEFORE)
+
+
+def newest(path: Path, custom: Sequence[Custom]) -> tuple[Found, bool]:
+    """The course, the state and the network in a checkpoint, or in the one before, if the disk has damaged it: then True."""
     try:
-        return _read(path, custom)
+        return _read(path, custom), False
     except (FileNotFoundError, ValueError) as error:
-        if not before.exists():
-            raise
-        found = _read(before, custom)
-        warnings.warn(f"{error}; the fit goes on from the checkpoint before it", RuntimeWarning, stacklevel=4)
-        return found
+        try:
+            found = _read(before(path), custom)
+        except (OSError, ValueError):
+            raise error from None
+        doubts.warn(f"{error}; the fit goes on from the checkpoint before it", RuntimeWarning)
+        return found, True
 
 
 def _read(path: Path, custom: Sequence[Custom]) -> Found:
@@ -159,12 +171,17 @@ def _read(path: Path, custom: Sequence[Custom]) -> Found:
         checks.choice("kind", found.pop("kind"), ("checkpoint",))
         described, optimizer, course = description.parts("description", found, network=dict, optimizer=dict, course=dict)
         network = description.read_network(described, custom)
-        models.expected(reader, network)
+        explained = {models.MOMENTS, *models.expected(reader, network)}
         saved = models.read_memory(reader, optimizer, network)
         saved["params"] = np.zeros(network.parameters, network.dtype)
         models.read_layers(reader, network, saved["params"])
-        left = {name for name, entry in reader.entries.items() if entry.dtype in safetensors.DTYPES}
-        course = unpack(course, reader, left)
+        left = reader.entries.keys() - explained
+        try:
+            course = unpack(course, reader, left)
+        except RecursionError:
+            raise ValueError("its state has too many lists within lists") from None
+        if left:
+            raise ValueError(f"it has a tensor {min(left)!r} that its state does not name")
     return course, saved, network
 
 
@@ -176,6 +193,9 @@ def pack(value: Any, tensors: dict[str, np.ndarray]) -> Any:
         return {name: pack(part, tensors) for name, part in value.items()}
     if isinstance(value, list | tuple):
         return [pack(part, tensors) for part in value]
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, torch.Tensor):
+        return {"$torch": pack(value.detach().cpu().numpy(), tensors)["$tensor"]}
     if isinstance(value, np.ndarray):
         if value.dtype.newbyteorder("<") not in safetensors.NAMES:
             raise TypeError(f"a state's arrays must hold numbers, got dtype {value.dtype}")
@@ -196,13 +216,18 @@ def unpack(value: Any, reader: Reader, left: set[str]) -> Any:
         return [unpack(part, reader, left) for part in value]
     if not isinstance(value, dict):
         return value
-    if value.keys() == {"$tensor"}:
-        name = value["$tensor"]
-        if not isinstance(name, str) or name not in left:
+    if value.keys() in ({"$tensor"}, {"$torch"}):
+        (kind, name), torch = *value.items(), sys.modules.get("torch")
+        if not isinstance(name, str) or name not in left or reader.entries[name].dtype not in safetensors.DTYPES:
             raise ValueError(f"its state names a tensor {str(name)[:50]!r} that is not there, or that it has named before")
         left.remove(name)
         entry = reader.entries[name]
-        return reader.array(name, np.dtype(safetensors.DTYPES[entry.dtype]), entry.shape)
+        array = reader.array(name, np.dtype(safetensors.DTYPES[entry.dtype]), entry.shape)
+        if kind == "$tensor":
+            return array
+        if torch is None:  # which no file imports
+            raise ValueError("its state has tensors of PyTorch: import torch before")
+        return torch.from_numpy(array)
     if value.keys() == {"$float"} and value["$float"] in ("nan", "inf", "-inf"):
         return float(value["$float"])
     return {name: unpack(part, reader, left) for name, part in value.items()}

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -73,10 +72,11 @@ class Data:
             engine.predict(self.converted(part), out[part])
         return out
 
-    def checksum(self) -> str:
-        """Of all that a training reads of them."""
-        arrays = chain(map(self.converted, self.parts()), [self.y])
-        return checksum(arrays, self.code, self.weighted)
+    def checksums(self) -> dict[str, str | None]:
+        """Of all that a training reads of them: the rows, the targets, and the weights with those of classes."""
+        targets, weights = (self.y[:, :-1], self.y[:, -1]) if self.weighted else (self.y, None)
+        own = None if weights is None else checksum([weights], self.weighted)
+        return {"X": checksum(map(self.converted, self.parts())), "y": checksum([targets], self.code), "weights": own}
 
     def converted(self, rows: Any) -> np.ndarray:
         """Some rows of X, as the kernels read them."""

@@ -26,18 +26,18 @@ def after(
     regression = network.loss not in ("bce", "cross_entropy") and not isinstance(network.loss, RowLoss)
     if not math.isfinite(losses[-1]):
         epoch, cause = int(np.argmin(np.isfinite(losses))), _cause(X, y, regression)
-        _warn(
+        warn(
             f"the loss was {losses[epoch]} in epoch {first + epoch}: {cause}. {KEEP}",
             RuntimeWarning,
         )
     elif X is not None and y is not None and _idle(network, losses, y):
         large = f"y of about {np.abs(y).mean():.3g}"
-        _warn(f"{len(losses)} epochs have not lowered a loss of {losses[-1]:.3g}: with {large}, {SCALE_Y}", UserWarning)
+        warn(f"{len(losses)} epochs have not lowered a loss of {losses[-1]:.3g}: with {large}, {SCALE_Y}", UserWarning)
 
 
 def weights(first: int, epochs: int) -> None:
     """Warn of a fit whose losses are finite, and which has ended with a weight that is not."""
-    _warn(f"a weight was not finite after epoch {first + epochs - 1}: {_cause(None, None, False)}. {KEEP}", RuntimeWarning)
+    warn(f"a weight was not finite after epoch {first + epochs - 1}: {_cause(None, None, False)}. {KEEP}", RuntimeWarning)
 
 
 def _cause(X: np.ndarray | None, y: np.ndarray | None, regression: bool) -> str:
@@ -64,7 +64,7 @@ def _idle(network: Network, losses: Sequence[float] | np.ndarray, y: np.ndarray)
     return bool(losses[-1] >= (1 - FALL) * constant)
 
 
-def _warn(message: str, kind: type[Warning]) -> None:
+def warn(message: str, kind: type[Warning]) -> None:
     """Warn, with the line that called into this package as the place."""
     frame, level = sys._getframe(), 1
     while frame.f_back and frame.f_globals["__name__"].partition(".")[0] == "fastmlp":

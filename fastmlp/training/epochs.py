@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 from types import NoneType
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import numpy as np
 from fastmlp import checks, display
 from fastmlp.callbacks import EarlyStopping, has_state, hooks, listed
 from fastmlp.files import models
+from fastmlp.files.description import plain, read_course
 from fastmlp.history import History
 from fastmlp.monitor import monitored, reported
 from fastmlp.optimizers import KIND_NAMES
@@ -30,6 +32,7 @@ NONFINITE = ("ignore", "raise", "stop")
 # What a checkpoint has of a fit's course besides its settings, and the types of that.
 COURSE: dict[str, Any] = {"done": int, "stopped": bool, "doubted": bool, "columns": dict, "callbacks": list, "feed": dict}
 COURSE |= {"plateau": (dict, NoneType), "kept": (dict, NoneType)}
+SETTINGS = [one.name for one in fields(EarlyStopping)]
 
 
 class DivergenceError(ArithmeticError):
@@ -127,24 +130,31 @@ class Epochs:
         """Note what a fit must have in common with one that it goes on with; raises ValueError if it has not."""
         if self._checkpoint is None:
             return
-        watched = {prefix + "data": data.checksum() for prefix, data in self._watched}
+        watched = {prefix + name: found for prefix, data in self._watched for name, found in data.checksums().items()}
         of_schedule = {"epochs": self._epochs} if self._schedule else {}
         self._settings = more | of_schedule | watched
         self._settings |= {"initial_epoch": self._initial, "nonfinite": self._nonfinite, "reported": list(self._columns)}
-        self._settings["callbacks"] = [has_state(callback) for callback in self._callbacks]
+        self._settings["callbacks"] = [_named(callback) for callback in self._callbacks]
+        if self._course and self._checkpoint.writes:
+            self._course.state_dict()  # refused before anything happens if it has none
         self._checkpoint.compare(self._settings, self._model.network, **COURSE)
 
-    def run(self, feed: Feed) -> History:
-        """Run them."""
+    def run(self, feed: Feed, draw: Callable[[], object] = lambda: None) -> History:
+        """Run them; `draw` sets the seeds, when everything has been checked."""
         engine, keeping = self._engine, self._checkpoint
+        found, saved = (None, None) if keeping is None else (keeping.found, keeping.saved)
         kept: dict[str, Any] | None = None
-        if keeping is not None and keeping.found is not None and keeping.saved is not None:
-            kept = self._go_on(feed, keeping.found, keeping.saved)
+        if found is None or saved is None:
+            draw()
+        else:
+            kept = self._go_on(feed, found, draw)
+            engine.restore(saved)
 
         def go() -> None:
             nonlocal kept
-            if keeping is not None:
-                self._remind(keeping.found)
+            if found is not None and saved is not None:
+                engine.restore(saved)  # once more: a callback may have changed the weights as the training began
+                self._remind(found)
             if kept is None and self._nonfinite != "ignore":
                 kept = engine.save()
             if keeping is not None:
@@ -200,8 +210,11 @@ class Epochs:
         }
         keeping.write(self._engine, self._model.network, state)
 
-    def _go_on(self, feed: Feed, found: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any] | None:
-        """Go back to where a checkpoint was written; the state at its epoch's start, if the fit may have to go back to that."""
+    def _go_on(self, feed: Feed, found: dict[str, Any], draw: Callable[[], object]) -> dict[str, Any] | None:
+        """Go back to where a checkpoint was written; the state at its epoch's start, if the fit may have to go back to that.
+
+        Raises ValueError before anything has changed but a source of batches.
+        """
         done, columns = found["done"], found["columns"]
         kept = None if found["kept"] is None else models.kept(found["kept"], self._model.network)
         place = feed.load_state_dict(found["feed"])
@@ -209,13 +222,28 @@ class Epochs:
             raise ValueError(f"resume must be a checkpoint of epoch {self._initial} or later, got {done}")
         if done > self._epochs:
             raise ValueError(f"epochs must be at least {done}, which the checkpoint's fit has done, got {self._epochs}")
-        for name, column in columns.items():
-            if not isinstance(column, np.ndarray) or column.shape != (done - self._initial,) or column.dtype != np.float64:
-                raise ValueError(f"resume must have a number of each of {done - self._initial} epochs for {name}")
-        if self._course:
-            self._course.load_state_dict(found["plateau"])
+        for name in sorted(columns.keys() | self._columns.keys()):
+            column = columns.get(name)
+            good = isinstance(column, np.ndarray) and column.shape == (done - self._initial,) and column.dtype == np.float64
+            if not good or name not in self._columns:
+                raise ValueError(
+                    f"resume must have a number of each of {done - self._initial} epochs for {', '.join(self._columns)}"
+                )
+        course = read_course("resume: its plateau", found["plateau"], self._schedule) if self._schedule else None
+        if len(found["callbacks"]) != len(self._callbacks):
+            raise ValueError(f"resume must have the states of {len(self._callbacks)} callbacks, got {len(found['callbacks'])}")
+        watched = [found["plateau"]["watched"]] if isinstance(self._schedule, ReduceOnPlateau) else []
+        for callback, state in zip(self._callbacks, found["callbacks"], strict=True):
+            if isinstance(callback, EarlyStopping):
+                callback._check_state(state, self._engine.params)
+                watched.append(state["watched"])
+        if unknown := set(watched) - {None, *self._columns}:
+            raise ValueError(f"resume must watch one of {', '.join(self._columns)}; got {min(unknown)[:50]!r}")
+        if (kept is None) != (self._nonfinite == "ignore" or not found["feed"]["cursor"]):
+            raise ValueError("resume must have the state at its epoch's start if, and only if, nonfinite asks for that")
+        draw()
         place()
-        self._engine.restore(saved)
+        self._course = course
         self._done, self._stopped, self._doubted = done, found["stopped"], found["doubted"]
         self._columns = {name: columns[name].tolist() for name in self._columns}
         self._printed = -(-done // (self._verbose or 1)) * self._verbose
@@ -223,10 +251,8 @@ class Epochs:
             self._leg = self._next_leg()
         return kept
 
-    def _remind(self, found: dict[str, Any] | None) -> None:
+    def _remind(self, found: dict[str, Any]) -> None:
         """Tell the callbacks what they knew when a checkpoint was written."""
-        if found is None:
-            return
         for callback, state in zip(self._callbacks, found["callbacks"], strict=True):
             if state is not None:
                 callback.load_state_dict(state)
@@ -369,6 +395,14 @@ def rates(schedule: Schedule, course: Course | None, first: int, count: int, ste
 def interrupted(done: int, epochs: int) -> str:
     """What Ctrl-C says."""
     return f"the fit was interrupted after {done} of {epochs} epochs; the model can be used, with the weights it had then"
+
+
+def _named(callback: Any) -> Any:
+    """What tells a callback from another one, if it has a state: what its class is called, and what early stopping is told."""
+    if not has_state(callback):
+        return None
+    told = vars(callback) if isinstance(callback, EarlyStopping) else {}
+    return {"kind": type(callback).__name__} | {name: plain(value) for name, value in told.items() if name in SETTINGS}
 
 
 def _tqdm() -> Any:

@@ -42,7 +42,7 @@ class Feed(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Where it stands, for `load_state_dict` of another one over the same rows."""
+        """Where it stands, for `load_state_dict` of another one over the same rows; a ``cursor`` of 0 is an epoch's start."""
         ...
 
     def load_state_dict(self, state: Any) -> Callable[[], None]:
@@ -234,7 +234,7 @@ class ByBatches:
         self._engine, self._batches, self._steps, self._check, self._seed = engine, batches, steps, check, seed
         self._source: Any = None  # what the epoch under way iterates over
         self._left: Iterator[Any] | None = None  # its batches that are still to come
-        self._last: Job | None = None
+        self._last: Job | str | None = None  # or its checksum
         self._dropout: int | None = None
         self._count = self._rows = self._taken = 0
         self._total = 0.0
@@ -267,21 +267,30 @@ class ByBatches:
         self._source = source = self._batches() if callable(self._batches) else self._batches
         if not iterable(source):
             raise TypeError(f"batches must return an iterable, got {source!r}")
-        if isinstance(source, Iterable) or not hasattr(source, "__len__"):
-            each = islice(iter(source), self._steps)
-            self._pass_over(each, at, last)
-            return each
-        if at:
-            self._pass_over(iter([source[at - 1]]), 1, last)
-        return islice(map(source.__getitem__, range(at, len(source))), self._rest(at))
+        if _by_number(source):
+            if at:
+                self._compare(at, min(at, len(source)), source[at - 1] if at <= len(source) else None, last)
+            return self._rest(source, at)
+        each = islice(iter(source), self._steps)
+        self._pass_over(each, at, last)
+        return each
+
+    def _rest(self, source: Any, at: int) -> Iterator[Any]:
+        """An epoch's batches from number `at` on, of an iterable that stands there or a map-style dataset."""
+        each = map(source.__getitem__, range(at, len(source))) if _by_number(source) else iter(source)
+        return islice(each, None if self._steps is None else self._steps - at)
 
     def _pass_over(self, each: Iterator[Any], count: int, last: str | None) -> None:
         """Go on by some batches, which must be those that the fit of the checkpoint had."""
-        taken = deque(enumerate(islice(each, count), 1), maxlen=1)
-        had, batch = taken[0] if taken else (0, None)
+        if count:
+            had, batch = next(iter(deque(enumerate(islice(each, count), 1), maxlen=1)), (0, None))
+            self._compare(count, had, batch, last)
+
+    def _compare(self, count: int, had: int, batch: Any, last: str | None) -> None:
+        """Raise unless there were batches enough, and the last of them has the checksum that it had."""
         if had < count:
             raise ValueError(f"batches must hold the {count} that the checkpoint's fit has had before, got {had}")
-        if count and last != _checksum(self._check(batch, count - 1)):
+        if last != _checksum(self._check(batch, count - 1)):
             raise ValueError(f"batches must be those of the checkpoint's fit: number {count - 1} has another checksum")
 
     @property
@@ -289,10 +298,11 @@ class ByBatches:
         return self._count > 0
 
     def state_dict(self) -> dict[str, Any]:
-        source = self._batches if self._left is None else self._source
-        sums = {"count": self._count, "taken": self._taken, "rows": self._rows, "total": self._total}
-        last = None if self._last is None else _checksum(self._last)
-        own = source.state_dict() if has_state(source) else None
+        if self._left is None and has_state(self._batches):
+            self._left = self._opened()  # a source that an epoch has not exhausted may say where that has ended
+        sums = {"cursor": self._count, "taken": self._taken, "rows": self._rows, "total": self._total}
+        last = _checksum(self._last) if isinstance(self._last, Job) else self._last
+        own = [self._source.state_dict()] if has_state(self._source) else None
         return {**sums, "dropout": self._dropout, "last": last, "source": own}
 
     def load_state_dict(self, state: Any) -> Callable[[], None]:
@@ -300,43 +310,46 @@ class ByBatches:
         count, taken, rows, total, dropout, last, own = parts(
             "its place",
             state,
-            count=int,
+            cursor=int,
             taken=int,
             rows=int,
             total=float,
             dropout=(int, none),
             last=(str, none),
-            source=(dict, list, none),
+            source=(list, none),
         )
-        if not 0 <= count <= taken or not 0 <= rows < 2**62 or (dropout is not None and not -(2**63) <= dropout < 2**63):
+        good = 0 <= count <= (taken if self._steps is None else min(taken, self._steps)) and (own is None or len(own) == 1)
+        if not good or not 0 <= rows < 2**62 or (dropout is not None and not -(2**63) <= dropout < 2**63):
             raise ValueError(f"its place must be that of a training, got {count} batches of {taken}, with {rows} rows")
 
         def go() -> None:
             self._count, self._taken, self._rows, self._total, self._dropout = count, taken, rows, total, dropout
+            self._last = last
             source: Any = self._batches
             if own is not None:
                 source = source() if callable(source) and count else source
                 if not has_state(source):
                     raise ValueError("batches must have load_state_dict, as those of the checkpoint's fit had state_dict")
-                source.load_state_dict(own)
+                source.load_state_dict(own[0])
             elif isinstance(source, Iterator):
                 self._pass_over(source, taken, last)
             else:
                 self._left = self._opened(count, last) if count else None
                 return
             if count:
-                self._source, self._left = source, islice(iter(source), self._rest(count))
+                self._source, self._left = source, self._rest(source, count)
 
         return go
-
-    def _rest(self, at: int) -> int | None:
-        """Batches of an epoch from number `at` on; None: all."""
-        return None if self._steps is None else self._steps - at
 
 
 def iterable(value: Any) -> bool:
     """Whether it can be iterated over, or asked for its items by number."""
     return isinstance(value, Iterable) or hasattr(value, "__getitem__")
+
+
+def _by_number(source: Any) -> bool:
+    """Whether it is a map-style dataset that knows its length."""
+    return not isinstance(source, Iterable) and hasattr(source, "__len__")
 
 
 def _checksum(job: Job) -> str:
@@ -350,10 +363,11 @@ def _saved(order: np.ndarray | None) -> np.ndarray | None:
 
 def _order(saved: np.ndarray | None, rows: int) -> np.ndarray | None:
     """An order from a file; raises ValueError if it is none of all rows."""
-    order = None if saved is None else saved.astype(np.int64)
-    if order is not None and not np.array_equal(np.sort(order), np.arange(rows)):
+    if saved is None:
+        return None
+    if saved.dtype.kind != "u" or saved.shape != (rows,) or not np.array_equal(np.sort(saved), np.arange(rows)):
         raise ValueError(f"its order must hold each of the {rows} rows once")
-    return order
+    return saved.astype(np.int64)
 
 
 def _check(cursor: int, rows: int, batch: int, *words: int) -> None:

@@ -153,7 +153,9 @@ class Trainable(Differentiable):
         A checkpoint is a file that is whole or not there. The one before it is kept, under the name with ``.previous`` behind
         it, and `resume` takes that, with a warning, if the newer one is damaged. `fastmlp.load` reads a checkpoint as a model.
         It holds what schedules, `fastmlp.EarlyStopping` and callbacks with ``state_dict`` and ``load_state_dict`` remember, and
-        checksums of the data. What other callbacks and metrics remember, it does not. `LBFGS` has none.
+        checksums of the data. What other callbacks and metrics remember, it does not: callbacks without these methods are
+        called as ever, and start anew. Of a user's schedule the class's name is compared, not its settings. `LBFGS` has no
+        checkpoints.
 
         Ctrl-C is seen between steps, several times a second unless one step takes longer, and leaves a model that can be
         used and trained on. An exception in a callback, a metric or a schedule ends the fit, and leaves the model as the last
@@ -226,30 +228,42 @@ class Trainable(Differentiable):
         if smoothing := checks.real("label_smoothing", label_smoothing, least=0.0, below=1.0):
             data = dataset.smooth(self.network, data, smoothing)
         job = self._job(data.X, data.y, data.code, chosen, batch_size, shuffle, data.weighted)
-        keeping = self._keeping(checkpoint, every, resume)
+        keeping = self._keeping(checkpoint, every, resume, asked)
         rest = verbose, metrics, callbacks, nonfinite, schedule, data, val, data.pieces, keeping
         if quasi_newton:
             check(job.batch, len(data.X), any(self.network.dropout))
             if nonfinite != "ignore":
                 raise ValueError(f"nonfinite must be 'ignore' for optimizer={optimizer!r}, none of whose steps raises the loss")
-            if keeping:
-                raise ValueError(f"checkpoint and resume must be None for optimizer={optimizer!r}, whose memory is SciPy's")
             course = Epochs(self, initial_epoch, epochs, None, *rest)
             checks.generator(rng)
             how = data.code, quasi_newton, epochs - initial_epoch
             return course.follow(lambda look: minimize(self._engine, data.X, data.y, *how, look, data.weighted))
         course = Epochs(self, initial_epoch, epochs, -(-len(data.X) // job.batch), *rest)
-        course.settings(rows=len(data.X), batch_size=job.batch, shuffle=job.shuffle, optimizer=describe(chosen))
-        if job.shuffle or rng is not None or any(self.network.dropout):
-            job.seed = job.dropout = checks.seed(rng)
-        if not data.pieces:
-            return course.run(AllAtOnce(self._engine, job))
-        orders = np.random.default_rng(checks.seed(rng) % 2**64) if job.shuffle else None
-        job.order, job.shuffle = None, False
-        return course.run(ByPieces(self._engine, job, data, orders))
+        checks.generator(rng)
+        settings = {"rows": len(data.X), "batch_size": job.batch, "shuffle": job.shuffle, "pieces": data.pieces}
+        course.settings(**settings, optimizer=describe(chosen))
+        return self._run(course, job, data, rng)
 
-    def _keeping(self, checkpoint: Any, every: Any, resume: Any) -> Checkpoint | None:
+    def _run(self, course: Epochs, job: Job, data: dataset.Data, rng: Any) -> History:
+        """Train on data that lie as the kernels read them, or by pieces; `rng` is drawn from when all has been checked."""
+        orders = np.random.default_rng(0) if data.pieces and job.shuffle else None
+        seeded = job.shuffle or rng is not None or any(self.network.dropout)
+
+        def draw() -> None:
+            if seeded:
+                job.seed = job.dropout = checks.seed(rng)
+            if orders is not None:
+                orders.bit_generator.state = np.random.default_rng(checks.seed(rng) % 2**64).bit_generator.state
+
+        if not data.pieces:
+            return course.run(AllAtOnce(self._engine, job), draw)
+        job.order, job.shuffle = None, False
+        return course.run(ByPieces(self._engine, job, data, orders), draw)
+
+    def _keeping(self, checkpoint: Any, every: Any, resume: Any, optimizer: Any) -> Checkpoint | None:
         """What is to be written down, and what to go on from, if anything is."""
+        if isinstance(optimizer, LBFGS) and not checkpoint is resume is None:
+            raise ValueError(f"checkpoint and resume must be None for optimizer={optimizer!r}, whose memory is SciPy's")
         keeping = Checkpoint(checkpoint, every, resume, (*self.network.activations, self.network.loss))
         return keeping if keeping else None
 
@@ -324,8 +338,10 @@ class Trainable(Differentiable):
             As for `fit`, of `validation_data` only.
         checkpoint, every, resume
             As for `fit`. The batches must come again as they came: a map-style dataset is asked for the next one; a source with
-            ``state_dict()`` and ``load_state_dict(state)``, such as torchdata's ``StatefulDataLoader``, gets its state back;
-            any other is iterated over up to that place, an iterator from its very beginning.
+            ``state_dict()`` and ``load_state_dict(state)``, such as torchdata's ``StatefulDataLoader``, gets its state back,
+            and its next iterator goes on from there; any other is iterated over up to that place, an iterator from its very
+            beginning. The last batch before it must have the checksum that it had. A function is not called for epochs that
+            are done: what it returns must not depend on how often it has been called.
 
         Returns
         -------
@@ -337,7 +353,7 @@ class Trainable(Differentiable):
         ValueError, TypeError
             If an argument is out of range or of the wrong kind; the model is then as it was. If a batch is, or if batches are
             missing; the model is then as the batch before left it.
-        DivergenceError, ImportError
+        DivergenceError, ImportError, OSError
             As for `fit`.
 
         Examples
@@ -371,7 +387,7 @@ class Trainable(Differentiable):
         if metrics and val is None:
             raise ValueError(f"metrics must have validation_data to be computed from, got {metrics!r}")
         steps = (steps_per_epoch or (len(batches) if isinstance(batches, Sized) else 0)) or None
-        keeping = self._keeping(checkpoint, every, resume)
+        keeping = self._keeping(checkpoint, every, resume, chosen)
         rest = verbose, metrics, callbacks, nonfinite, schedule, None, val, True, keeping
         course = Epochs(self, initial, epochs, steps, *rest)
         course.settings(steps_per_epoch=steps_per_epoch, optimizer=describe(chosen))

@@ -161,9 +161,9 @@ def test_refused(name: str, tmp_path: Path) -> None:
 def test_other_models_refused(tmp_path: Path) -> None:
     inputs = keras.Input((3,))
     functional = keras.Model(inputs, layers.Dense(2)(inputs))
-    with pytest.raises(ValueError, match="got a Functional, where a Sequential is read|Functional, which is not"):
+    with pytest.raises(ValueError, match=r"got a Functional, where a Sequential is read|Functional, which is not"):
         from_keras(functional)
-    with pytest.raises(ValueError, match="one that is not built"):
+    with pytest.raises(ValueError, match="got one that is not built: give it a"):
         from_keras(keras.Sequential([layers.Dense(3)]))
     with pytest.raises(TypeError, match=r"source must be a keras\.Sequential or a path, got Dense"):
         from_keras(layers.Dense(3))
@@ -171,6 +171,23 @@ def test_other_models_refused(tmp_path: Path) -> None:
     net.save_weights(tmp_path / "net.weights.h5")
     with pytest.raises(ValueError, match="no zip archive"):
         from_keras(tmp_path / "net.weights.h5")
+
+
+def test_bfloat16_refused() -> None:
+    net = keras.Sequential([keras.Input((4,)), layers.Dense(3, dtype="bfloat16")])
+    with pytest.raises(ValueError, match="parameters of real numbers, got bfloat16 in 'dense"):
+        from_keras(net)
+
+
+def test_quantized_refused() -> None:
+    net = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    net.layers[0].quantize("int8")
+    with pytest.raises(ValueError, match="quantized or adapted by LoRA"):
+        from_keras(net)
+    other = keras.Sequential([keras.Input((4,)), layers.Dense(3, use_bias=False)])
+    other.layers[0].enable_lora(2)
+    with pytest.raises(ValueError, match="quantized or adapted by LoRA"):
+        from_keras(other)
 
 
 def test_a_fit_image_is_a_row() -> None:
