@@ -17,7 +17,7 @@ import pytest
 
 import fastmlp
 from fastmlp import cli
-from fastmlp.cli import convert
+from fastmlp.cli import convert, train
 
 pd = pytest.importorskip("pandas")
 Run = Callable[..., tuple[int, str, str]]
@@ -130,6 +130,40 @@ def test_a_rare_class_is_in_each_part_and_its_weight_counts(tmp_path: Path, run:
     assert found == [0, 1]
 
 
+def test_what_a_training_consists_of(folder: Path) -> None:
+    """Splits keep each class; the validation has the classes' weights; the model is the best epoch's."""
+    y = np.array([0] * 50 + [1] * 3 + [2])
+    for part in (0.2, 0.5, 0.9):
+        kept, aside = train._split(y, np.random.default_rng(0).permutation(54), part, True)
+        assert set(y[kept]) == {0, 1, 2}
+        assert sorted([*kept, *aside]) == list(range(54))
+        assert (y[aside] == 0).sum() == round(50 * part)
+    options = cli.parser().parse_args(
+        ["train", "", "--target", "y", "--class-weight", "balanced", "--lr", "0.05", "--hidden", "4"]
+    )
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1], [80, 20])
+    rows = train.Rows({"x": rng.standard_normal(100) + y}, y)
+    val = rows.take(np.arange(0, 100, 7))
+    table = train._table(rows, np.array([0, 1]), options, rng)
+    X, Xv = (table.preparation.transform(some.columns, "float32") for some in (rows, val))
+    np.testing.assert_array_equal(table.model.predict(X), 0.5)  # before: a constant
+    history = train._fit(table, X, rows, val, options, rng)
+    weighted = table.model.loss(Xv, val.y, sample_weight=np.where(val.y == 1, 4.0, 1.0))
+    assert min(history["val_loss"]) == pytest.approx(weighted, rel=1e-6)
+    assert weighted != pytest.approx(table.model.loss(Xv, val.y), rel=1e-2)
+
+
+def test_what_training_has_not_seen_has_the_mean_effect(folder: Path) -> None:
+    table = fastmlp.load(folder / "houses.safetensors")
+    inputs, W = table.preparation.inputs, table.model.weights[0]
+    seen = [inputs.index("garden=False"), inputs.index("garden=True")]
+    unseen = W[inputs.index("garden=*")]
+    share = (unseen - W[seen[0]]) / (W[seen[1]] - W[seen[0]])
+    np.testing.assert_allclose(share, share[0], rtol=1e-2)
+    assert 0.2 < share[0] < 0.4  # three gardens in ten
+
+
 @pytest.mark.parametrize(
     ("values", "task", "classes"),
     [
@@ -160,7 +194,7 @@ def test_a_target_is_a_class_or_a_number(values: Any, task: str, classes: Any, t
 
 
 def test_missing_values_are_treated_as_asked(folder: Path, tmp_path: Path, run: Run) -> None:
-    def train(missing: str) -> tuple[str, Any]:
+    def one(missing: str) -> tuple[str, Any]:
         words = ["--missing", missing, "--epochs", 1, "--out", tmp_path / "m.safetensors"]
         code, out, _ = run("train", folder / "houses.csv", "--target", "price", *words)
         assert code == 0
@@ -168,18 +202,18 @@ def test_missing_values_are_treated_as_asked(folder: Path, tmp_path: Path, run: 
 
     frame = houses()
     clean, holes = frame.dropna(), int(frame.isna().any(axis=1).sum())
-    out, table = train("drop")
+    out, table = one("drop")
     assert f"{holes} with gaps left out" in out
     assert table.preparation.inputs[-5:] == ["size", "rooms", "garden=False", "garden=True", "garden=*"]
     assert len(table.predict(clean)) == len(clean)
     with pytest.raises(ValueError, match="has no value in row 1: the model was trained with --missing drop"):
         table.predict({"city": [None], "size": [1], "rooms": [1], "garden": [True]})
-    _, table = train("mean")
+    _, table = one("mean")
     assert "size is missing" not in table.preparation.inputs
     size = next(column for column in table.preparation.columns if column.name == "size")
     row = {"city": ["Rome"], "rooms": [3], "garden": [True]}
     assert table.predict({**row, "size": [None]}) == pytest.approx(table.predict({**row, "size": [size.mean]}), rel=1e-6)
-    _, table = train("indicator")
+    _, table = one("indicator")
     assert {"size is missing", "rooms is missing", "city is missing"} <= {*table.preparation.inputs}
     assert "garden is missing" not in table.preparation.inputs
 
@@ -403,7 +437,7 @@ def test_ctrl_c_ends_a_training_and_leaves_no_file(folder: Path, tmp_path: Path)
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from fastmlp import cli
-from fastmlp.cli import convert
+from fastmlp.cli import convert, train
 sys.exit(cli.main({argv}))
 """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:

@@ -69,4 +69,4 @@ def test_without(python: Callable[..., str], refused: list[str]) -> None:
 def test_each_extra_is_here() -> None:
     text = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
     extras = tomllib.loads(text)["project"]["optional-dependencies"]
-    assert extras.keys() - {"test", "bench", "dev", "docs"} == FEATURES.keys()
+    assert extras.keys() - {"test", "peers", "bench", "dev", "docs"} == FEATURES.keys()

@@ -95,7 +95,7 @@ class Rows(NamedTuple):
     ----------
     columns : mapping of (rows,) arrays
     y : (rows,) array
-        Labels' numbers, or standardised targets.
+        Labels' numbers, or the targets as they came.
     """
 
     columns: Mapping[str, np.ndarray]
