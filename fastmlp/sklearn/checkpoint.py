@@ -15,6 +15,7 @@ from fastmlp.sklearn.coefficients import dense, parts
 from fastmlp.sklearn.solvers import schedule
 from fastmlp.training.checkpoint import Checkpoint
 from fastmlp.training.dataset import checksum
+from fastmlp.training.epochs import named
 from fastmlp.training.feeding import AllAtOnce, ByPieces, Feed
 
 # What a fit notes from epoch to epoch.
@@ -80,7 +81,7 @@ class Keeping:
             if name not in FREE or (name == "max_iter" and scheduled):
                 self._settings[name] = _described(value)
         self._settings |= {"rows": y.shape[0], "data": _checksum(X, y)}
-        self._settings["callbacks"] = [has_state(callback) for callback in listed(estimator.callbacks)]
+        self._settings["callbacks"] = [named(callback) for callback in listed(estimator.callbacks)]
         self._settings["val_data"] = None if held_out is None else _checksum(*held_out)
         self._file.compare(self._settings, network, **KINDS)
         found = self.found
@@ -94,6 +95,10 @@ class Keeping:
         logs: dict[str, Any] = {}
         stopped = False
         if found is not None and file.saved is not None:
+            callbacks = list(zip(listed(estimator.callbacks), found["callbacks"], strict=True))
+            for callback, state in callbacks:
+                if isinstance(callback, EarlyStopping):
+                    callback._check_state(state, estimator._model.params)
             place = feed.load_state_dict(found["feed"])
             kept = found["best"]
             if (kept is None) != (best is None) or (best is not None and (kept.shape, kept.dtype) != (best.shape, best.dtype)):
@@ -111,9 +116,7 @@ class Keeping:
             estimator._optimizer.learning_rate = found["rate"]
             if estimator._rates is not None:
                 estimator._rates.load_state_dict(found["rates"])
-            for callback, state in zip(listed(estimator.callbacks), found["callbacks"], strict=True):
-                if isinstance(callback, EarlyStopping):
-                    callback._check_state(state, estimator._model.params)
+            for callback, state in callbacks:
                 if state is not None:
                     callback.load_state_dict(state)
             logs, stopped = found["logs"], found["stopped"]

@@ -134,7 +134,7 @@ class Epochs:
         of_schedule = {"epochs": self._epochs} if self._schedule else {}
         self._settings = more | of_schedule | watched
         self._settings |= {"initial_epoch": self._initial, "nonfinite": self._nonfinite, "reported": list(self._columns)}
-        self._settings["callbacks"] = [_named(callback) for callback in self._callbacks]
+        self._settings["callbacks"] = [named(callback) for callback in self._callbacks]
         if self._course and self._checkpoint.writes:
             self._course.state_dict()  # refused before anything happens if it has none
         self._checkpoint.compare(self._settings, self._model.network, **COURSE)
@@ -397,7 +397,7 @@ def interrupted(done: int, epochs: int) -> str:
     return f"the fit was interrupted after {done} of {epochs} epochs; the model can be used, with the weights it had then"
 
 
-def _named(callback: Any) -> Any:
+def named(callback: Any) -> Any:
     """What tells a callback from another one, if it has a state: what its class is called, and what early stopping is told."""
     if not has_state(callback):
         return None
