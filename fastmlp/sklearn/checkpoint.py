@@ -15,8 +15,8 @@ from fastmlp.sklearn.coefficients import dense, parts
 from fastmlp.sklearn.solvers import schedule
 from fastmlp.training.checkpoint import Checkpoint
 from fastmlp.training.dataset import checksum
-from fastmlp.training.epochs import named
 from fastmlp.training.feeding import AllAtOnce, ByPieces, Feed
+from fastmlp.training.resuming import named
 
 # What a fit notes from epoch to epoch.
 NOTES = ("t_", "n_iter_", "loss_", "best_loss_", "best_validation_score_", "_no_improvement_count")

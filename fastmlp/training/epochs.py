@@ -3,25 +3,24 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import fields
 from functools import partial
-from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastmlp import checks, display
-from fastmlp.callbacks import EarlyStopping, has_state, hooks, listed
-from fastmlp.files import models
-from fastmlp.files.description import plain, read_course
+from fastmlp.callbacks import EarlyStopping, hooks, listed
+from fastmlp.engine.engine import Engine
+from fastmlp.engine.state import Job
 from fastmlp.history import History
 from fastmlp.monitor import monitored, reported
-from fastmlp.optimizers import KIND_NAMES
+from fastmlp.network import Network
 from fastmlp.schedules import Course, ReduceOnPlateau, Schedule
 from fastmlp.training import doubts, measuring
 from fastmlp.training.checkpoint import Checkpoint
 from fastmlp.training.dataset import Data
 from fastmlp.training.feeding import Feed
+from fastmlp.training.resuming import Resumable
 
 if TYPE_CHECKING:
     from fastmlp.training.fit import Trainable
@@ -29,10 +28,6 @@ if TYPE_CHECKING:
 RATES = 1 << 16  # steps whose rates are worked out at a time, and trained in one call
 BAR_TURN = 0.1  # seconds between updates of a progress bar's numbers
 NONFINITE = ("ignore", "raise", "stop")
-# What a checkpoint has of a fit's course besides its settings, and the types of that.
-COURSE: dict[str, Any] = {"done": int, "stopped": bool, "doubted": bool, "columns": dict, "callbacks": list, "feed": dict}
-COURSE |= {"plateau": (dict, NoneType), "kept": (dict, NoneType)}
-SETTINGS = [one.name for one in fields(EarlyStopping)]
 
 
 class DivergenceError(ArithmeticError):
@@ -49,7 +44,7 @@ class DivergenceError(ArithmeticError):
         self.epoch = epoch
 
 
-class Epochs:
+class Epochs(Resumable):
     """One fit's course: epoch by epoch where something needs that, else by as few calls as possible.
 
     Parameters
@@ -96,7 +91,6 @@ class Epochs:
         self._nonfinite = checks.choice("nonfinite", nonfinite, NONFINITE)
         self._hooks, self._callbacks = hooks(callbacks), listed(callbacks)
         self._checkpoint = checkpoint
-        self._settings: dict[str, Any] = {}
         self._course = schedule.start() if schedule else None
         if self._course and self._initial and model._followed and model._followed[0] == schedule:
             self._course = model._followed[1]
@@ -125,19 +119,6 @@ class Epochs:
         self._shown = -math.inf
         self._doubted = self._stopped = False
         self._leg = self._next_leg()  # so that a schedule is refused before anything happens
-
-    def settings(self, **more: Any) -> None:
-        """Note what a fit must have in common with one that it goes on with; raises ValueError if it has not."""
-        if self._checkpoint is None:
-            return
-        watched = {prefix + name: found for prefix, data in self._watched for name, found in data.checksums().items()}
-        of_schedule = {"epochs": self._epochs} if self._schedule else {}
-        self._settings = more | of_schedule | watched
-        self._settings |= {"initial_epoch": self._initial, "nonfinite": self._nonfinite, "reported": list(self._columns)}
-        self._settings["callbacks"] = [named(callback) for callback in self._callbacks]
-        if self._course and self._checkpoint.writes:
-            self._course.state_dict()  # refused before anything happens if it has none
-        self._checkpoint.compare(self._settings, self._model.network, **COURSE)
 
     def run(self, feed: Feed, draw: Callable[[], object] = lambda: None) -> History:
         """Run them; `draw` sets the seeds, when everything has been checked."""
@@ -191,73 +172,6 @@ class Epochs:
                     engine.restore(kept)
 
         return self._between(go)
-
-    def _write(self, feed: Feed, kept: dict[str, Any] | None) -> None:
-        """Write a checkpoint, if there are to be any."""
-        keeping = self._checkpoint
-        if keeping is None or not keeping.writes:
-            return
-        state = {
-            "settings": self._settings,
-            "done": self._done,
-            "stopped": self._stopped,
-            "doubted": self._doubted,
-            "columns": {name: np.array(column, np.float64) for name, column in self._columns.items()},
-            "plateau": self._course.state_dict() if self._course else None,
-            "callbacks": [callback.state_dict() if has_state(callback) else None for callback in self._callbacks],
-            "feed": feed.state_dict(),
-            "kept": kept | {"kind": KIND_NAMES[kept["kind"]]} if kept and feed.within else None,
-        }
-        keeping.write(self._engine, self._model.network, state)
-
-    def _go_on(self, feed: Feed, found: dict[str, Any], draw: Callable[[], object]) -> dict[str, Any] | None:
-        """Go back to where a checkpoint was written; the state at its epoch's start, if the fit may have to go back to that.
-
-        Raises ValueError before anything has changed but a source of batches.
-        """
-        done, columns = found["done"], found["columns"]
-        kept = None if found["kept"] is None else models.kept(found["kept"], self._model.network)
-        place = feed.load_state_dict(found["feed"])
-        if not self._initial <= done:
-            raise ValueError(f"resume must be a checkpoint of epoch {self._initial} or later, got {done}")
-        if done > self._epochs:
-            raise ValueError(f"epochs must be at least {done}, which the checkpoint's fit has done, got {self._epochs}")
-        for name in sorted(columns.keys() | self._columns.keys()):
-            column = columns.get(name)
-            good = isinstance(column, np.ndarray) and column.shape == (done - self._initial,) and column.dtype == np.float64
-            if not good or name not in self._columns:
-                raise ValueError(
-                    f"resume must have a number of each of {done - self._initial} epochs for {', '.join(self._columns)}"
-                )
-        course = read_course("resume: its plateau", found["plateau"], self._schedule) if self._schedule else None
-        if len(found["callbacks"]) != len(self._callbacks):
-            raise ValueError(f"resume must have the states of {len(self._callbacks)} callbacks, got {len(found['callbacks'])}")
-        watched = [found["plateau"]["watched"]] if isinstance(self._schedule, ReduceOnPlateau) else []
-        for callback, state in zip(self._callbacks, found["callbacks"], strict=True):
-            if isinstance(callback, EarlyStopping):
-                callback._check_state(state, self._engine.params)
-                watched.append(state["watched"])
-        if unknown := set(watched) - {None, *self._columns}:
-            raise ValueError(f"resume must watch one of {', '.join(self._columns)}; got {min(unknown)[:50]!r}")
-        if (kept is None) != (self._nonfinite == "ignore" or not found["feed"]["cursor"]):
-            raise ValueError("resume must have the state at its epoch's start if, and only if, nonfinite asks for that")
-        draw()
-        place()
-        self._course = course
-        self._done, self._stopped, self._doubted = done, found["stopped"], found["doubted"]
-        self._columns = {name: columns[name].tolist() for name in self._columns}
-        self._printed = -(-done // (self._verbose or 1)) * self._verbose
-        if done < self._epochs:
-            self._leg = self._next_leg()
-        return kept
-
-    def _remind(self, found: dict[str, Any]) -> None:
-        """Tell the callbacks what they knew when a checkpoint was written."""
-        for callback, state in zip(self._callbacks, found["callbacks"], strict=True):
-            if state is not None:
-                callback.load_state_dict(state)
-        if self._each and self._done > self._initial:
-            self._last = {"epoch": self._done - 1, **{name: column[-1] for name, column in self._columns.items()}}
 
     def follow(self, iterate: Callable[[Callable[[list[float]], None]], list[float]]) -> History:
         """Follow a training that calls back after each of its iterations, with their losses, and ends at StopIteration."""
@@ -383,6 +297,28 @@ class Epochs:
             self._bar.update(done - self._bar.n)
 
 
+def plain(engine: Engine, network: Network, job: Job, losses: np.ndarray, verbose: int) -> History:
+    """A fit that is one call: nothing but losses is printed between its epochs."""
+    epochs, printed = len(losses), 0
+
+    def look(done: int) -> None:
+        nonlocal printed
+        while verbose and printed < done:
+            epoch, printed = printed, printed + verbose  # first: Ctrl-C may end the printing
+            print(f"Epoch {epoch}, Loss: {display.number(losses[epoch])}")
+
+    try:
+        engine.train(job, losses, look)
+    except KeyboardInterrupt as interrupt:
+        done = min(engine.epochs_done, epochs)  # the last look is some tenths of a second old
+        look(done)
+        interrupt.args = (interrupted(done, epochs),)
+        raise
+    if not losses.item(-1) < doubts.SUSPECT:
+        doubts.after(network, losses, 0, job.X, job.y)
+    return History(epoch=range(epochs), loss=losses)
+
+
 def rates(schedule: Schedule, course: Course | None, first: int, count: int, steps: int, epochs: int) -> np.ndarray:
     """A schedule's rates, as `Schedule.rates` explains them, with what its course makes of them; raises where they are none."""
     name = f"{type(schedule).__name__}.rates"
@@ -395,14 +331,6 @@ def rates(schedule: Schedule, course: Course | None, first: int, count: int, ste
 def interrupted(done: int, epochs: int) -> str:
     """What Ctrl-C says."""
     return f"the fit was interrupted after {done} of {epochs} epochs; the model can be used, with the weights it had then"
-
-
-def named(callback: Any) -> Any:
-    """What tells a callback from another one, if it has a state: what its class is called, and what early stopping is told."""
-    if not has_state(callback):
-        return None
-    told = vars(callback) if isinstance(callback, EarlyStopping) else {}
-    return {"kind": type(callback).__name__} | {name: plain(value) for name, value in told.items() if name in SETTINGS}
 
 
 def _tqdm() -> Any:

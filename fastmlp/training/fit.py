@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastmlp import checks, display
+from fastmlp import checks
 from fastmlp.engine.state import Job
 from fastmlp.files.description import optimizer as describe
 from fastmlp.history import History
@@ -16,9 +16,9 @@ from fastmlp.lbfgs import LBFGS
 from fastmlp.optimizer import Optimizer
 from fastmlp.optimizers import DEFAULT, choose
 from fastmlp.schedules import Course, Schedule
-from fastmlp.training import dataset, doubts
+from fastmlp.training import dataset
 from fastmlp.training.checkpoint import Checkpoint, Every
-from fastmlp.training.epochs import Epochs, interrupted
+from fastmlp.training.epochs import Epochs, plain
 from fastmlp.training.feeding import AllAtOnce, ByBatches, ByPieces, iterable
 from fastmlp.training.lbfgs import check, minimize
 from fastmlp.training.steps import Differentiable
@@ -210,7 +210,7 @@ class Trainable(Differentiable):
             losses, verbose = np.zeros(checks.count("epochs", epochs)), checks.verbose(verbose)
             if job.shuffle or rng is not None or any(self.network.dropout):
                 job.seed = job.dropout = checks.seed(rng)
-            return self._plain(job, losses, verbose)
+            return plain(self._engine, self.network, job, losses, verbose)
 
         epochs, val = checks.count("epochs", epochs), None
         schedule = chosen.lr if isinstance(chosen.lr, Schedule) else None
@@ -278,26 +278,6 @@ class Trainable(Differentiable):
         if self._engine.unchecked is not None:
             self._engine.check(X, y, code, weighted)
         return Job(X, y, code, optimizer, batch, order, shuffle, weighted=weighted)
-
-    def _plain(self, job: Job, losses: np.ndarray, verbose: int) -> History:
-        epochs, printed = len(losses), 0
-
-        def look(done: int) -> None:
-            nonlocal printed
-            while verbose and printed < done:
-                epoch, printed = printed, printed + verbose  # first: Ctrl-C may end the printing
-                print(f"Epoch {epoch}, Loss: {display.number(losses[epoch])}")
-
-        try:
-            self._engine.train(job, losses, look)
-        except KeyboardInterrupt as interrupt:
-            done = min(self._engine.epochs_done, epochs)  # the last look is some tenths of a second old
-            look(done)
-            interrupt.args = (interrupted(done, epochs),)
-            raise
-        if not losses.item(-1) < doubts.SUSPECT:
-            doubts.after(self.network, losses, 0, job.X, job.y)
-        return History(epoch=range(epochs), loss=losses)
 
     def fit_batches(
         self,
