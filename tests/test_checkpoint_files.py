@@ -307,7 +307,7 @@ def refuses(path: Path, match: str, **more: Any) -> None:
 
 
 @pytest.mark.slow
-def test_two_thousand_mutations(tmp_path: Path) -> None:
+def test_many_mutations(tmp_path: Path) -> None:
     """Each is taken for damaged; with a right sum at its end it may be another checkpoint, or one clean ValueError."""
     mutated, case = tmp_path / "mutated", replace(RICH, callbacks=lambda: [EarlyStopping(patience=2)])
     with stopped(5), pytest.raises(StoppedError):
@@ -315,7 +315,8 @@ def test_two_thousand_mutations(tmp_path: Path) -> None:
     bytes_ = (tmp_path / "fit").read_bytes()
     length, chance, taken, refused = int.from_bytes(bytes_[:8], "little"), random.Random(1), 0, 0
     X, y = RICH.data()
-    for number in range(2000):
+    count = 2000 if os.environ.get("FASTMLP_THOROUGH") else 800
+    for number in range(count):
         changed = bytearray(bytes_)
         for _ in range(chance.randint(1, 3)):
             at = chance.randrange(8 + length if number % 4 else len(changed))
@@ -338,7 +339,7 @@ def test_two_thousand_mutations(tmp_path: Path) -> None:
                 np.testing.assert_array_equal(model.params, kept)
             else:
                 taken += 1
-    assert refused > 500
+    assert refused > count / 4
     assert taken > 0
 
 
