@@ -14,7 +14,7 @@ import pytest
 import fastmlp
 from fastmlp.kernels import tuning
 
-collect_ignore = ["gallery"]  # programs
+collect_ignore = ["gallery", "data"]  # programs
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job: tests that interrupt would never end
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -228,7 +228,7 @@ class Trainable(Differentiable):
         if smoothing := checks.real("label_smoothing", label_smoothing, least=0.0, below=1.0):
             data = dataset.smooth(self.network, data, smoothing)
         job = self._job(data.X, data.y, data.code, chosen, batch_size, shuffle, data.weighted)
-        keeping = self._keeping(checkpoint, every, resume, asked)
+        keeping = self._keeping(checkpoint, every, resume, optimizer if quasi_newton else None)
         rest = verbose, metrics, callbacks, nonfinite, schedule, data, val, data.pieces, keeping
         if quasi_newton:
             check(job.batch, len(data.X), any(self.network.dropout))
@@ -260,10 +260,10 @@ class Trainable(Differentiable):
         job.order, job.shuffle = None, False
         return course.run(ByPieces(self._engine, job, data, orders), draw)
 
-    def _keeping(self, checkpoint: Any, every: Any, resume: Any, optimizer: Any) -> Checkpoint | None:
-        """What is to be written down, and what to go on from, if anything is."""
-        if isinstance(optimizer, LBFGS) and not checkpoint is resume is None:
-            raise ValueError(f"checkpoint and resume must be None for optimizer={optimizer!r}, whose memory is SciPy's")
+    def _keeping(self, checkpoint: Any, every: Any, resume: Any, refused: Any = None) -> Checkpoint | None:
+        """What is to be written down, and what to go on from, if anything is; `refused` is an optimiser that cannot."""
+        if refused is not None and not checkpoint is resume is None:
+            raise ValueError(f"checkpoint and resume must be None for optimizer={refused!r}, whose memory is SciPy's")
         keeping = Checkpoint(checkpoint, every, resume, (*self.network.activations, self.network.loss))
         return keeping if keeping else None
 
@@ -367,7 +367,7 @@ class Trainable(Differentiable):
         if metrics and val is None:
             raise ValueError(f"metrics must have validation_data to be computed from, got {metrics!r}")
         steps = (steps_per_epoch or (len(batches) if isinstance(batches, Sized) else 0)) or None
-        keeping = self._keeping(checkpoint, every, resume, chosen)
+        keeping = self._keeping(checkpoint, every, resume)
         rest = verbose, metrics, callbacks, nonfinite, schedule, None, val, True, keeping
         course = Epochs(self, initial, epochs, steps, *rest)
         course.settings(steps_per_epoch=steps_per_epoch, optimizer=describe(chosen))
