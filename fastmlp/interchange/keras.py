@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -15,8 +15,7 @@ from fastmlp.interchange.archive import Archive
 from fastmlp.interchange.chain import Chain, Dropout, Loss
 from fastmlp.model import Model
 
-if TYPE_CHECKING:
-    import keras
+Sequential: TypeAlias = Any  # of Keras, which is not imported for its types
 
 WHAT = "a file that Keras 3 wrote of a Sequential"
 LONGEST_CONFIG, LONGEST_SHARE = 2**17, 20  # bytes, or that share of the file: in memory it takes up to 25 times as much
@@ -50,7 +49,7 @@ class Source(Protocol):
         """Those of the layer at this path, which is the next one that has any."""
 
 
-def from_keras(source: "keras.Sequential | str | os.PathLike[str]", loss: Loss = None, dropout: Dropout = None) -> Model:
+def from_keras(source: Sequential | str | os.PathLike[str], loss: Loss = None, dropout: Dropout = None) -> Model:
     """A model of a ``Sequential`` of Keras 3, with copies of its parameters.
 
     Parameters

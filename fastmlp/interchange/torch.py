@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,8 +16,7 @@ from fastmlp.interchange.chain import Chain, Dropout, Loss
 from fastmlp.model import Model
 from fastmlp.types import Activations, Exported
 
-if TYPE_CHECKING:
-    import torch
+Sequential: TypeAlias = Any  # and other modules of PyTorch's, which is not imported for its types
 
 # Modules whose function is one of fastmlp's: its name, and what the module's settings must be for that.
 MODULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -42,7 +41,7 @@ SETTINGS = {  # of `to_torch`: PyTorch's softplus is max(z, 0) from its threshol
 
 
 def from_torch(
-    source: "torch.nn.Module | Mapping[str, Any] | str | os.PathLike[str]",
+    source: Sequential | Mapping[str, Any] | str | os.PathLike[str],
     activations: Activations | None = None,
     loss: Loss = None,
     dropout: Dropout = None,
@@ -208,7 +207,7 @@ def _take(nn: Any, module: Any, name: str, chain: Chain) -> None:
         raise chain.refused(what)
 
 
-def to_torch(model: Exported) -> "torch.nn.Sequential":
+def to_torch(model: Exported) -> Sequential:
     """An ``nn.Sequential`` of a network, with copies of its parameters.
 
     Parameters
