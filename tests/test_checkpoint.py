@@ -158,7 +158,7 @@ def test_any_fit(folder: Path, case: Case, every: Any, at: tuple[int, ...], piec
 
 @pytest.mark.slow
 @mixed
-@settings(max_examples=int(os.environ.get("FASTMLP_THOROUGH") or 0) * 20 or 200, **quiet)  # type: ignore[arg-type]
+@settings(max_examples=int(os.environ.get("FASTMLP_THOROUGH") or 0) * 20 or 60, **quiet)  # type: ignore[arg-type]
 @pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")
 def test_any_fit_at_length(folder: Path, case: Case, every: Any, at: tuple[int, ...], pieces: bool) -> None:
     any_fit(case, every, at, pieces, folder)

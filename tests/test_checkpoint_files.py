@@ -316,7 +316,7 @@ def test_many_mutations(tmp_path: Path) -> None:
     bytes_ = (tmp_path / "fit").read_bytes()
     length, chance, taken, refused = int.from_bytes(bytes_[:8], "little"), random.Random(1), 0, 0
     X, y = RICH.data()
-    count = 2000 if os.environ.get("FASTMLP_THOROUGH") else 800
+    count = 2000 if os.environ.get("FASTMLP_THOROUGH") else 200
     for number in range(count):
         changed = bytearray(bytes_)
         for _ in range(chance.randint(1, 3)):

@@ -18,7 +18,7 @@ THOROUGH = float(os.environ.get("FASTMLP_THOROUGH") or 0)
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs fork")
 def test_fits_that_are_killed_end_with_the_same_bits(tmp_path: Path) -> None:
-    kills, seed = (500, int(time.time())) if THOROUGH else (60, 0)
+    kills, seed = (500, int(time.time())) if THOROUGH else (30, 0)
     path = os.pathsep.join([str(HERE.parent), str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, str(HERE / "killed.py"), str(tmp_path), str(kills), str(seed)]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=540)

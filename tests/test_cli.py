@@ -366,11 +366,14 @@ def test_bench_measures_both(run: Run) -> None:
     assert fastmlp.get_num_threads() == before
 
 
-@pytest.mark.slow
-def test_warmup_compiles_and_says_where_the_code_is(run: Run) -> None:
-    code, out, _ = run("warmup", "--dtype", "float32")
+@pytest.mark.parametrize("words", [[], ["--dtype", "float32"]])
+def test_warmup_says_where_the_code_is(words: list[str], run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str | None] = []
+    monkeypatch.setattr(fastmlp, "warmup", asked.append)  # which compiles for a minute, in a test of its own
+    code, out, _ = run("warmup", *words)
     assert code == 0
     assert " s; the code is in " in out
+    assert asked == [words[1] if words else None]
 
 
 # ---- the process -----------------------------------------------------------------------------------------------------

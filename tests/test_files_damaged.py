@@ -125,7 +125,7 @@ def _try(path: Path, good: dict[str, bytes], seed: int) -> bool:
     return found is not None
 
 
-@pytest.mark.parametrize("count", [250, pytest.param(10_000 if THOROUGH else 2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [250, pytest.param(10_000 if THOROUGH else 600, marks=pytest.mark.slow)])
 def test_damaged_files(tmp_path: Path, good: dict[str, bytes], count: int) -> None:
     tracemalloc.start()
     try:

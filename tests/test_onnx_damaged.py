@@ -87,7 +87,7 @@ def mutated(rng: np.random.Generator, data: bytes) -> bytes:
     return bytes(changed)
 
 
-@pytest.mark.parametrize("count", [400, pytest.param(10_000 if THOROUGH else 2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [400, pytest.param(10_000 if THOROUGH else 800, marks=pytest.mark.slow)])
 def test_mutated_files(count: int, tmp_path: Path) -> None:
     seed = int(time.time()) if THOROUGH and count > 400 else 0
     rng, started, done, models, slowest = np.random.default_rng(seed), time.monotonic(), 0, 0, 0.0

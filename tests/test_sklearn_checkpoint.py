@@ -213,7 +213,7 @@ print(died)
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="it forks")
 def test_a_process_that_is_killed_loses_no_number(tmp_path: Path) -> None:
-    kills = 60
+    kills = 24
     command = [sys.executable, "-c", KILLED, str(tmp_path / "fit"), str(kills)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
