@@ -130,11 +130,15 @@ def test_ten_thousand_calls_leave_nothing_behind() -> None:
     tracemalloc.start()
     try:
         use(100)
-        gc.collect()
-        before = tracemalloc.get_traced_memory()[0]
-        use(2_500)
-        gc.collect()
-        assert tracemalloc.get_traced_memory()[0] - before < 20_000  # two bytes a call
+        kept = []
+        for _ in range(3):
+            gc.collect()
+            before = tracemalloc.get_traced_memory()[0]
+            use(1_250)
+            gc.collect()
+            kept.append(tracemalloc.get_traced_memory()[0] - before)
+        # Two bytes a call. What is left behind is so each time; tables of the interpreter's grow once, by 20 kB.
+        assert min(kept) < 10_000
     finally:
         tracemalloc.stop()
 
