@@ -10,8 +10,6 @@ from fastmlp.files import description, models
 from fastmlp.files.description import Custom
 from fastmlp.files.safetensors import Reader
 from fastmlp.model import Model
-from fastmlp.tabular import files as tables
-from fastmlp.tabular.table import Table
 
 
 def load(path: str | os.PathLike[str], custom: Sequence[Custom] = ()) -> Any:
@@ -58,7 +56,10 @@ def load(path: str | os.PathLike[str], custom: Sequence[Custom] = ()) -> Any:
     with Reader(path) as reader:
         found = description.read(reader.metadata)
         kind = checks.choice("kind", found.pop("kind"), ("model", "checkpoint", "estimator", "table"))
-        if kind == "table":
+        if kind == "table":  # imported here: most programs have none, and its import takes longer than a small file
+            from fastmlp.tabular import files as tables
+            from fastmlp.tabular.table import Table
+
             return Table(*tables.load(reader, found))
         return _estimator(reader, found, custom) if kind == "estimator" else _model(reader, found, custom)
 
